@@ -1,0 +1,22 @@
+// all.hpp: the list of cells. A new cell is one header and one entry here; solvers, reference and tests follow.
+#pragma once
+
+#include "kernels/cells/elman_diag.hpp"
+#include "kernels/cells/gru_diag.hpp"
+#include "kernels/cells/lstm_cifg_diag.hpp"
+
+namespace prnn {
+
+template <class... Ts>
+struct TypeList {
+  /// Calls f.template operator()<T>() for each T in order.
+  template <class F>
+  static void for_each(F&& f) {
+    (f.template operator()<Ts>(), ...);
+  }
+};
+
+using AllCells = TypeList<GruDiag, LstmCifgDiag, ElmanDiag>;
+using AllStorages = TypeList<float, double, Bf16, F16>;
+
+}  // namespace prnn

@@ -1,0 +1,101 @@
+// cell.hpp: what a cell is, and everything that is derived from its one step(): Jacobian, vector-Jacobian product, rounding bound.
+#pragma once
+
+#include "kernels/cells/scalar.hpp"
+
+namespace prnn {
+
+/// Which pre-activation gates forgetting and the sign that moves it towards remembering; input = -1: the cell has none.
+struct Memory {
+  int input = -1;
+  int towards_remembering = 0;
+};
+
+/// One channel's recurrence h_l = f(h_{l-1}, u_l). See gru_diag.hpp for the shape of one.
+/// Input 0 must reach every state component: guard_inputs() relies on it (cells.test.cpp checks).
+template <class Cell>
+concept RecurrentCell = requires(const float (&h)[Cell::kState], const float (&a)[Cell::kWeights], const float (&u)[Cell::kInputs], float (&h_next)[Cell::kState]) {
+  { Cell::name } -> std::convertible_to<const char*>;
+  { Cell::kGates } -> std::convertible_to<int>;
+  { Cell::memory } -> std::convertible_to<Memory>;
+  Cell::step(h, a, u, h_next);
+  requires Cell::kState >= 1 && Cell::kState <= 4;
+};
+
+/// f(h, u) [kState] and J = df/dh [kState, kState] (row: output component), at the point h that is given.
+template <class Cell, class T>
+PRNN_HD inline void step_and_jacobian(const T (&h)[Cell::kState], const T (&a)[Cell::kWeights], const T (&u)[Cell::kInputs], T (&f)[Cell::kState],
+                                      T (&jacobian)[Cell::kState][Cell::kState]) {
+  using D = Dual<T, Cell::kState>;
+  D x[Cell::kState], y[Cell::kState];
+  for (int i = 0; i < Cell::kState; ++i) x[i] = D::variable(h[i], i);
+  Cell::step(x, a, u, y);
+  for (int i = 0; i < Cell::kState; ++i) {
+    f[i] = y[i].value;
+    for (int j = 0; j < Cell::kState; ++j) jacobian[i][j] = y[i].slope[j];
+  }
+}
+
+/// Vector-Jacobian product of one step: g [kState] -> J^T g for h [kState], a [kWeights], u [kInputs].
+template <class Cell, class T>
+PRNN_HD inline void step_vjp(const T (&h)[Cell::kState], const T (&a)[Cell::kWeights], const T (&u)[Cell::kInputs], const T (&g)[Cell::kState], T (&grad_h)[Cell::kState],
+                             T (&grad_a)[Cell::kWeights], T (&grad_u)[Cell::kInputs]) {
+  constexpr int K = Cell::kState, W = Cell::kWeights, I = Cell::kInputs;
+  using D = Dual<T, K + W + I>;
+  D xh[K], xa[W], xu[I], y[K];
+  for (int i = 0; i < K; ++i) xh[i] = D::variable(h[i], i);
+  for (int i = 0; i < W; ++i) xa[i] = D::variable(a[i], K + i);
+  for (int i = 0; i < I; ++i) xu[i] = D::variable(u[i], K + W + i);
+  Cell::step(xh, xa, xu, y);
+  const auto product = [&](int direction) {
+    T sum = g[0] * y[0].slope[direction];
+    for (int i = 1; i < K; ++i) sum = sum + g[i] * y[i].slope[direction];
+    return sum;
+  };
+  for (int i = 0; i < K; ++i) grad_h[i] = product(i);
+  for (int i = 0; i < W; ++i) grad_a[i] = product(K + i);
+  for (int i = 0; i < I; ++i) grad_u[i] = product(K + W + i);
+}
+
+/// One step in double with what bounds its rounding: value [kState], |J| [kState, kState], and g [kState] of design section 6,
+/// g_i = u_c (|f_i| + sum_k |df_i/dp_k| |p_k|) + sum_k |df_i/dgate_k| gate_error, p_k the argument of gate k.
+template <class Cell>
+PRNN_HD inline void step_and_bound(const double (&h)[Cell::kState], const double (&a)[Cell::kWeights], const double (&u)[Cell::kInputs], double unit_roundoff, double gate_error,
+                                   double (&f)[Cell::kState], double (&abs_jacobian)[Cell::kState][Cell::kState], double (&g)[Cell::kState]) {
+  constexpr int K = Cell::kState, G = Cell::kGates;
+  using P = Probe<K, G>;
+  GateTape<G> tape;
+  P x[K], y[K];
+  for (int i = 0; i < K; ++i) x[i] = P(Dual<double, K + G>::variable(h[i], i), &tape);
+  Cell::step(x, a, u, y);
+  for (int i = 0; i < K; ++i) {
+    f[i] = y[i].dual.value;
+    for (int j = 0; j < K; ++j) abs_jacobian[i][j] = fabs(y[i].dual.slope[j]);
+    double arguments = fabs(f[i]), gates = 0;
+    for (int k = 0; k < G; ++k) {
+      const double by_gate = fabs(y[i].dual.slope[K + k]);
+      arguments += by_gate * fabs(tape.slope[k] * tape.argument[k]);
+      gates += by_gate;
+    }
+    g[i] = unit_roundoff * arguments + gates * gate_error;
+  }
+}
+
+/// A non-finite input makes the channel NaN from that step on (design section 6.4): 0 x u is NaN exactly then, and costs no branch.
+template <class Cell, class T>
+PRNN_HD inline void guard_inputs(T (&u)[Cell::kInputs]) {
+  T poison = T(0) * u[0];
+  for (int k = 1; k < Cell::kInputs; ++k) poison = poison + T(0) * u[k];
+  u[0] = u[0] + poison;
+}
+
+/// The same for what a channel starts from: a non-finite weight or initial state makes the whole channel NaN.
+template <class Cell, class T>
+PRNN_HD inline void guard_start(const T (&a)[Cell::kWeights], T (&h0)[Cell::kState]) {
+  T poison = T(0) * a[0];
+  for (int k = 1; k < Cell::kWeights; ++k) poison = poison + T(0) * a[k];
+  for (int i = 0; i < Cell::kState; ++i) poison = poison + T(0) * h0[i];
+  for (int i = 0; i < Cell::kState; ++i) h0[i] = h0[i] + poison;
+}
+
+}  // namespace prnn

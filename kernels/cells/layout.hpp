@@ -1,0 +1,24 @@
+// layout.hpp: where a channel's numbers lie. The channel is the fastest axis, so neighbouring lanes touch neighbouring addresses.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cells/scalar.hpp"
+
+namespace prnn {
+
+/// Offsets in elements, 64 bits wide. u [B, L, kInputs, D], a [kWeights, D], h [B, L, kState, D], h0 and last [B, kState, D].
+template <class Cell>
+struct Layout {
+  std::int64_t batch, seq_len, hidden;
+
+  PRNN_HD std::int64_t channels() const { return batch * hidden; }
+  PRNN_HD std::int64_t u(std::int64_t b, std::int64_t l, int k, std::int64_t d) const { return ((b * seq_len + l) * Cell::kInputs + k) * hidden + d; }
+  PRNN_HD std::int64_t h(std::int64_t b, std::int64_t l, int k, std::int64_t d) const { return ((b * seq_len + l) * Cell::kState + k) * hidden + d; }
+  PRNN_HD std::int64_t a(int k, std::int64_t d) const { return k * hidden + d; }
+  PRNN_HD std::int64_t edge(std::int64_t b, int k, std::int64_t d) const { return (b * Cell::kState + k) * hidden + d; }
+  /// The order of (b, l, d) in which "first non-finite" is meant.
+  PRNN_HD std::int64_t position(std::int64_t b, std::int64_t l, std::int64_t d) const { return (b * seq_len + l) * hidden + d; }
+};
+
+}  // namespace prnn
