@@ -1,0 +1,89 @@
+// channel.cuh: what the device solvers share about a channel: loading its numbers, and saying where it first was not finite.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <optional>
+
+#include "kernels/cells/cell.hpp"
+#include "kernels/cells/layout.hpp"
+#include "kernels/ops/recurrence.hpp"
+#include "kernels/primitives/device.cuh"
+
+/// Before a loop whose index addresses register arrays: an array that is indexed at run time would lie in local memory.
+#if defined(__CUDACC__)
+#define PRNN_UNROLL _Pragma("unroll")
+#else
+#define PRNN_UNROLL
+#endif
+
+namespace prnn::PRNN_BACKEND {
+
+/// A channel's state as a value, for shuffles and shared memory.
+template <class C, int K>
+struct State {
+  C x[K];
+};
+
+template <class C, int K>
+PRNN_DEVICE bool all_finite(const C (&x)[K]) {
+  bool finite = true;
+  PRNN_UNROLL for (int i = 0; i < K; ++i) finite = finite && is_finite(x[i]);
+  return finite;
+}
+
+/// u [kInputs] of one step, input 0 at p. Not yet guarded: guard_inputs at the place of use, so that a prefetch does not wait for its data.
+template <class Cell, class T>
+PRNN_DEVICE void load_inputs(const T* p, std::int64_t hidden, compute_t<T> (&u)[Cell::kInputs]) {
+  PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[k] = load(p + k * hidden);
+}
+
+template <class Cell, class T>
+PRNN_DEVICE void load_weights(const Layout<Cell>& at, const RecurrenceTensors<T>& t, std::int64_t d, compute_t<T> (&a)[Cell::kWeights]) {
+  PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) a[k] = load(t.a + at.a(k, d));
+}
+
+/// The initial state of channel (b, d), guarded: NaN if it or a weight is not finite.
+template <class Cell, class T>
+PRNN_DEVICE void load_start(const Layout<Cell>& at, const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t d, const compute_t<T> (&a)[Cell::kWeights],
+                            compute_t<T> (&h)[Cell::kState]) {
+  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) h[i] = load(t.h0 + at.edge(b, i, d));
+  guard_start<Cell>(a, h);
+}
+
+template <class Cell, class T>
+PRNN_DEVICE void store_step(const Layout<Cell>& at, const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t l, std::int64_t d, const compute_t<T> (&h)[Cell::kState]) {
+  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) store(t.h + at.h(b, l, i, d), h[i]);
+}
+
+template <class Cell, class T>
+PRNN_DEVICE void store_last(const Layout<Cell>& at, const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t d, const compute_t<T> (&h)[Cell::kState]) {
+  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) t.last[at.edge(b, i, d)] = h[i];
+}
+
+/// Layout::position of nothing.
+inline constexpr std::int64_t kNowhere = std::numeric_limits<std::int64_t>::max();
+
+/// Ends a sequential kernel, all threads of the block: *slot = the first position that is not finite among the block's channels. Each
+/// block writes its own slot at every launch, so nothing needs resetting; outcome() takes the minimum. Outputs are read again only for a
+/// channel that ends in NaN, which is absorbing. `bad`: this thread's channel (b, d) exists and does.
+template <class Cell, class T>
+PRNN_DEVICE void report_first_nonfinite(const Layout<Cell>& at, const T* h, bool bad, std::int64_t b, std::int64_t d, std::int64_t* slot) {
+  if (thread_index() == 0) *slot = kNowhere;
+  barrier();
+  if (!bad) return;
+  std::int64_t l = 0;
+  while (l + 1 < at.seq_len && is_finite(to_compute(h[at.h(b, l, 0, d)]))) ++l;
+  atomic_min(slot, at.position(b, l, d));
+}
+
+/// (b, l, d) of a position; none for kNowhere. Host.
+template <class Cell>
+std::optional<std::array<std::int64_t, 3>> place_of(const Layout<Cell>& at, std::int64_t position) {
+  if (position == kNowhere) return std::nullopt;
+  const std::int64_t row = position / at.hidden;
+  return std::array<std::int64_t, 3>{row / at.seq_len, row % at.seq_len, position % at.hidden};
+}
+
+}  // namespace prnn::PRNN_BACKEND

@@ -1,0 +1,400 @@
+// The emulated GPU: barriers, shuffles, indices, shared memory, schedules, errors, recorded work.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kernels/primitives/device.cuh"
+
+namespace prnn::PRNN_BACKEND {
+namespace {
+
+const std::vector<Schedule> kSchedules = {{}, {Order::descending}, {Order::random, 1}, {Order::random, 2}, {Order::random, 3}};
+
+/// Every test leaves the schedule as it found it.
+class TheEmulatedGpu : public ::testing::Test {
+ protected:
+  ~TheEmulatedGpu() override { set_schedule({}); }
+};
+
+/// What a launch throws as DeviceError; empty: nothing.
+template <class... Arguments>
+std::string error_of(const Arguments&... arguments) {
+  try {
+    launch(arguments...);
+  } catch (const DeviceError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+PRNN_KERNEL indices_kernel(std::int64_t* out) {
+  std::int64_t* mine = out + 4 * (block_index() * thread_count() + thread_index());
+  mine[0] += thread_index();
+  mine[1] += thread_count();
+  mine[2] += block_index();
+  mine[3] += block_count();
+}
+
+TEST_F(TheEmulatedGpu, RunsEachThreadOfEachBlockOnceWithItsIndices) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    std::vector<std::int64_t> out(4 * 5 * 33, 0);
+    launch(&indices_kernel, 5, 33, 0, nullptr, out.data());
+    for (std::int64_t block = 0; block < 5; ++block) {
+      for (std::int64_t thread = 0; thread < 33; ++thread) {
+        const std::int64_t* mine = &out[std::size_t(4 * (33 * block + thread))];
+        EXPECT_EQ((std::array{mine[0], mine[1], mine[2], mine[3]}), (std::array<std::int64_t, 4>{thread, 33, block, 5}));
+      }
+    }
+  }
+}
+
+struct Trail {
+  int count = 0;
+  int threads[256];
+  std::int64_t blocks[256];
+};
+PRNN_KERNEL trail_kernel(Trail* trail) {
+  trail->threads[trail->count] = thread_index();
+  trail->blocks[trail->count++] = block_index();
+}
+
+TEST_F(TheEmulatedGpu, OrdersThreadsAndBlocksAsTheScheduleSays) {
+  const auto run = [](Schedule schedule) {
+    set_schedule(schedule);
+    Trail trail;
+    launch(&trail_kernel, 3, 64, 0, nullptr, &trail);
+    EXPECT_EQ(trail.count, 192);
+    return trail;
+  };
+  const Trail up = run({}), down = run({Order::descending}), one = run({Order::random, 1}), again = run({Order::random, 1}), two = run({Order::random, 2});
+  for (int i = 0; i < 192; ++i) {
+    EXPECT_EQ(up.threads[i], i % 64);
+    EXPECT_EQ(up.blocks[i], i / 64);
+    EXPECT_EQ(down.threads[i], 63 - i % 64);
+    EXPECT_EQ(down.blocks[i], 2 - i / 64);
+  }
+  const auto threads = [](const Trail& trail) { return std::vector<int>(trail.threads, trail.threads + 192); };
+  EXPECT_EQ(threads(one), threads(again));
+  EXPECT_NE(threads(one), threads(two));
+  EXPECT_NE(threads(one), threads(up));
+  std::set<std::int64_t> first_blocks;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) first_blocks.insert(run({Order::random, seed}).blocks[0]);
+  EXPECT_EQ(first_blocks.size(), 3u);
+}
+
+/// Neighbours hand values round through shared memory `rounds` times.
+PRNN_KERNEL ring_kernel(int rounds, int* out) {
+  int* const box = shared_memory<int>();
+  int value = thread_index();
+  for (int round = 0; round < rounds; ++round) {
+    box[thread_index()] = value;
+    barrier();
+    value = box[(thread_index() + 1) % thread_count()];
+    barrier();
+  }
+  out[block_index() * thread_count() + thread_index()] = value;
+}
+
+TEST_F(TheEmulatedGpu, HoldsEveryThreadAtABarrierUntilTheLastHasCome) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    std::vector<int> out(3 * 100, -1);
+    launch(&ring_kernel, 3, 100, 400, nullptr, 7, out.data());
+    for (int i = 0; i < 300; ++i) EXPECT_EQ(out[std::size_t(i)], (i % 100 + 7) % 100);
+  }
+}
+
+PRNN_KERNEL unguarded_kernel(int* out) {
+  int* const box = shared_memory<int>();
+  box[thread_index()] = 1;
+  out[thread_index()] = box[(thread_index() + 1) % thread_count()];
+}
+
+TEST_F(TheEmulatedGpu, ShowsAMissingBarrier) {
+  std::vector<int> out(64);
+  launch(&unguarded_kernel, 1, 64, 256, nullptr, out.data());
+  EXPECT_NE(std::accumulate(out.begin(), out.end(), 0), 64);
+}
+
+/// out [thread, 3]: one says so, none, all.
+PRNN_KERNEL vote_kernel(int speaker, int* out) {
+  out[3 * thread_index()] = barrier_or(thread_index() == speaker);
+  out[3 * thread_index() + 1] = barrier_or(false);
+  out[3 * thread_index() + 2] = barrier_or(true);
+}
+
+TEST_F(TheEmulatedGpu, TellsEveryThreadWhetherAnySaidSo) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    for (const int speaker : {0, 31, 32, 69}) {
+      std::vector<int> out(3 * 70, -1);
+      launch(&vote_kernel, 1, 70, 0, nullptr, speaker, out.data());
+      for (std::size_t thread = 0; thread < 70; ++thread) EXPECT_EQ((std::array{out[3 * thread], out[3 * thread + 1], out[3 * thread + 2]}), (std::array{1, 0, 1}));
+    }
+  }
+}
+
+struct Pair {
+  double big;
+  int small, rest;
+};
+PRNN_KERNEL shuffle_kernel(int by, int* up, double* exchanged) {
+  const Pair mine{1000.0 + thread_index(), -thread_index(), 0};
+  const Pair other = shuffle_xor(mine, by);
+  exchanged[thread_index()] = other.big + other.small;
+  up[thread_index()] = shuffle_up(thread_index(), by);
+}
+
+TEST_F(TheEmulatedGpu, ShufflesWithinAWarp) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    for (const int by : {1, 2, 16, 31}) {
+      std::vector<int> up(96, -1);
+      std::vector<double> exchanged(96);
+      launch(&shuffle_kernel, 1, 96, 0, nullptr, by, up.data(), exchanged.data());
+      for (int thread = 0; thread < 96; ++thread) {
+        EXPECT_EQ(up[std::size_t(thread)], thread % 32 >= by ? thread - by : thread);
+        EXPECT_EQ(exchanged[std::size_t(thread)], 1000.0);
+      }
+      std::vector<Pair> both(96);
+      launch(+[](int mask, Pair* out) { out[thread_index()] = shuffle_xor(Pair{double(thread_index()), 2 * thread_index(), 0}, mask); }, 1, 96, 0, nullptr, by, both.data());
+      for (int thread = 0; thread < 96; ++thread) {
+        const int partner = thread / 32 * 32 + ((thread % 32) ^ by);
+        EXPECT_EQ(both[std::size_t(thread)].big, partner);
+        EXPECT_EQ(both[std::size_t(thread)].small, 2 * partner);
+      }
+    }
+  }
+}
+
+/// Warp w shuffles w times before the block meets.
+PRNN_KERNEL uneven_kernel(int* out) {
+  int value = thread_index();
+  for (int i = 0; i < thread_index() / kWarp; ++i) value = shuffle_xor(value, 1);
+  barrier();
+  out[thread_index()] = value;
+}
+
+TEST_F(TheEmulatedGpu, LetsWarpsShuffleIndependentlyOfEachOther) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    std::vector<int> out(128, -1);
+    launch(&uneven_kernel, 1, 128, 0, nullptr, out.data());
+    for (int thread = 0; thread < 128; ++thread) EXPECT_EQ(out[std::size_t(thread)], thread / 32 % 2 ? thread ^ 1 : thread);
+  }
+}
+
+/// Counts the words of shared memory that are not NaN, then dirties them all.
+PRNN_KERNEL poison_kernel(int words, int* clean, int* misaligned) {
+  float* const box = shared_memory<float>();
+  if (reinterpret_cast<std::uintptr_t>(box) % 16) atomic_or(misaligned, 1);
+  for (int i = 0; i < words; ++i) {
+    std::uint32_t bits;
+    memcpy(&bits, box + i, sizeof bits);
+    if (bits != 0xffffffffu) ++*clean;
+    box[i] = 1.0f;
+  }
+}
+
+TEST_F(TheEmulatedGpu, FillsSharedMemoryWithNanBeforeEveryBlock) {
+  int clean = 0, misaligned = 0;
+  launch(&poison_kernel, 4, 1, 4 * 1000, nullptr, 1000, &clean, &misaligned);
+  EXPECT_EQ(clean, 0);
+  EXPECT_EQ(misaligned, 0);
+}
+
+PRNN_KERNEL exit_kernel(int leaver) {
+  if (thread_index() == leaver) return;
+  barrier();
+}
+PRNN_KERNEL mixed_kernel(int odd) {
+  if (thread_index() == odd) {
+    barrier_or(true);
+  } else {
+    barrier();
+  }
+}
+PRNN_KERNEL half_warp_kernel() {
+  if (thread_index() < 16) {
+    shuffle_xor(1, 1);
+  } else {
+    barrier();
+  }
+}
+PRNN_KERNEL leaving_lane_kernel() {
+  if (thread_index() != 5) shuffle_up(1, 1);
+}
+PRNN_KERNEL sizes_kernel() {
+  if (thread_index() == 3) {
+    shuffle_xor(1.0, 1);
+  } else {
+    shuffle_xor(1, 1);
+  }
+}
+PRNN_KERNEL full_shuffle_kernel() { shuffle_xor(1, 1); }
+
+TEST_F(TheEmulatedGpu, ReportsWaitsThatCouldNeverEnd) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    EXPECT_EQ(error_of(&exit_kernel, 1, 64, 0, nullptr, 40), "emulated: block 0: early exit: thread 0 waits at barrier(), thread 40 has ended");
+    EXPECT_EQ(error_of(&exit_kernel, 1, 64, 0, nullptr, 0), "emulated: block 0: early exit: thread 0 has ended, thread 1 waits at barrier()");
+    EXPECT_EQ(error_of(&mixed_kernel, 1, 64, 0, nullptr, 63), "emulated: block 0: divergent barrier: thread 0 waits at barrier(), thread 63 waits at barrier_or()");
+    EXPECT_EQ(error_of(&half_warp_kernel, 1, 32, 0, nullptr), "emulated: block 0: divergent barrier: thread 0 waits at a shuffle, thread 16 waits at barrier()");
+    EXPECT_EQ(error_of(&leaving_lane_kernel, 1, 32, 0, nullptr), "emulated: block 0: early exit: thread 0 waits at a shuffle, thread 5 has ended");
+    EXPECT_EQ(error_of(&sizes_kernel, 1, 32, 0, nullptr), "emulated: block 0: divergent shuffle: thread 0 and thread 3 of one warp exchange values of different sizes");
+    EXPECT_EQ(error_of(&full_shuffle_kernel, 1, 48, 0, nullptr), "emulated: block 0: a shuffle in a warp of 16 lanes: all 32 must exist");
+    EXPECT_EQ(error_of(&full_shuffle_kernel, 1, 64, 0, nullptr), "");
+    EXPECT_EQ(error_of(&exit_kernel, 1, 64, 0, nullptr, 64), "");
+  }
+}
+
+struct Counted {
+  int* alive;
+  explicit Counted(int* count) : alive(count) { ++*alive; }
+  ~Counted() { --*alive; }
+};
+PRNN_KERNEL throwing_kernel(int thrower, int* alive, int* started) {
+  const Counted counted(alive);
+  ++*started;
+  barrier();
+  if (thread_index() == thrower) throw std::out_of_range("thrown in a kernel");
+  barrier();
+}
+
+TEST_F(TheEmulatedGpu, PassesOnWhatAKernelThrowsAndUnwindsEveryThread) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    int alive = 0, started = 0;
+    EXPECT_THROW(launch(&throwing_kernel, 3, 64, 0, nullptr, 33, &alive, &started), std::out_of_range);
+    EXPECT_EQ(alive, 0);
+    EXPECT_EQ(started, 64);  // no block after the one that failed
+    std::vector<int> out(32, -1);
+    launch(&ring_kernel, 1, 32, 128, nullptr, 1, out.data());  // the next launch is none the worse
+    EXPECT_EQ(out[31], 0);
+  }
+}
+
+PRNN_KERNEL nesting_kernel() { launch(&full_shuffle_kernel, 1, 32, 0, nullptr); }
+
+TEST_F(TheEmulatedGpu, RefusesALaunchThatAGpuWouldRefuse) {
+  int x = 0;
+  EXPECT_EQ(error_of(&exit_kernel, 0, 32, 0, nullptr, 64), "emulated: a launch with 0 blocks, not 1 to 2147483647");
+  EXPECT_EQ(error_of(&exit_kernel, std::int64_t(1) << 31, 32, 0, nullptr, 64), "emulated: a launch with 2147483648 blocks, not 1 to 2147483647");
+  EXPECT_EQ(error_of(&exit_kernel, 1, 0, 0, nullptr, 64), "emulated: a launch with 0 threads a block, not 1 to 1024");
+  EXPECT_EQ(error_of(&exit_kernel, 1, 1025, 0, nullptr, 1025), "emulated: a launch with 1025 threads a block, not 1 to 1024");
+  EXPECT_EQ(error_of(&exit_kernel, 1, 1024, 232448, nullptr, 1024), "");
+  EXPECT_EQ(error_of(&exit_kernel, 1, 32, 232449, nullptr, 64), "emulated: a launch with 232449 bytes of shared memory, not 0 to 232448");
+  EXPECT_EQ(error_of(&nesting_kernel, 1, 1, 0, nullptr), "emulated: a kernel cannot launch a kernel");
+  EXPECT_EQ(x, 0);
+}
+
+struct Extremes {
+  std::int64_t least_long = 100;
+  int least = 100, most = -100, either = 0;
+  double magnitude = 0;
+};
+PRNN_KERNEL atomics_kernel(Extremes* out, int sign) {
+  const int value = int(block_index()) * thread_count() + thread_index();
+  atomic_min(&out->least_long, std::int64_t(value + 3));
+  atomic_min(&out->least, value + 4);
+  atomic_max(&out->most, value);
+  if (value == 5 || value == 64) atomic_or(&out->either, value);
+  atomic_max_magnitude(&out->magnitude, double(sign) * value);
+}
+
+TEST_F(TheEmulatedGpu, HasAtomics) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    Extremes out;
+    launch(&atomics_kernel, 2, 64, 0, nullptr, &out, -1);
+    EXPECT_EQ(out.least_long, 3);
+    EXPECT_EQ(out.least, 4);
+    EXPECT_EQ(out.most, 127);
+    EXPECT_EQ(out.either, 5 | 64);
+    EXPECT_EQ(out.magnitude, 127.0);
+  }
+}
+
+TEST_F(TheEmulatedGpu, NeverLosesANanFromAMaximum) {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  double worst = 1.0;
+  atomic_max_magnitude(&worst, -0.5);
+  EXPECT_EQ(worst, 1.0);
+  atomic_max_magnitude(&worst, infinity);
+  EXPECT_EQ(worst, infinity);
+  atomic_max_magnitude(&worst, -nan);
+  EXPECT_TRUE(std::isnan(worst));
+  atomic_max_magnitude(&worst, infinity);
+  EXPECT_TRUE(std::isnan(worst));
+}
+
+TEST_F(TheEmulatedGpu, LoadsAndStoresEveryStorageTypeWithOneRounding) {
+  float f = 0;
+  double d = 0;
+  Bf16 b{};
+  F16 h{};
+  store(&f, 1.0f + 0x1p-23f);
+  store(&d, 1.0 + 0x1p-52);
+  store(&b, 1.0f + 0x1.8p-8f);  // between 1 + 2^-8 ulps of bfloat16: rounds up to 1 + 2^-7
+  store(&h, 1.0f + 0x1.8p-11f);
+  EXPECT_EQ(load(&f), 1.0f + 0x1p-23f);
+  EXPECT_EQ(load(&d), 1.0 + 0x1p-52);
+  EXPECT_EQ(load(&b), 1.0f + 0x1p-7f);
+  EXPECT_EQ(load(&h), 1.0f + 0x1p-10f);
+}
+
+TEST_F(TheEmulatedGpu, FillsExactlyTheBytesAskedFor) {
+  std::array<unsigned char, 6> bytes{};
+  fill_async(bytes.data() + 1, 0xab, 4, nullptr);
+  EXPECT_EQ(bytes, (std::array<unsigned char, 6>{0, 0xab, 0xab, 0xab, 0xab, 0}));
+}
+
+PRNN_KERNEL count_kernel(LoopHandle loop, int* count, int limit) {
+  if (thread_index() == 0) set_continue(loop, ++*count < limit);
+}
+
+TEST_F(TheEmulatedGpu, LoopsWhileTheDeviceSaysSo) {
+  int count = 0, prologues = 0, limit = 5;
+  ConditionalLoop loop(
+      [&](void* stream, LoopHandle) {
+        ++prologues;
+        fill_async(&count, 0, sizeof count, stream);
+      },
+      [&](void* stream, LoopHandle handle) { launch(&count_kernel, 1, 32, 0, stream, handle, &count, limit); });
+  for (const int often : {5, 1, 0, 7}) {  // the condition starts as true: the body runs at least once
+    limit = often;
+    loop.launch(nullptr);
+    EXPECT_EQ(count, std::max(often, 1));
+  }
+  EXPECT_EQ(prologues, 4);
+
+  int bodies = 0;
+  ConditionalLoop never([](void*, LoopHandle handle) { launch(+[](LoopHandle h) { set_continue(h, false); }, 1, 1, 0, nullptr, handle); }, [&](void*, LoopHandle) { ++bodies; });
+  never.launch(nullptr);
+  EXPECT_EQ(bodies, 0);
+}
+
+TEST_F(TheEmulatedGpu, ReplaysACapturedGraphAtEachLaunchOnly) {
+  int runs = 0;
+  void* seen = nullptr;
+  CapturedGraph graph([&](void* stream) {
+    ++runs;
+    seen = stream;
+  });
+  EXPECT_EQ(runs, 0);
+  int token = 0;
+  graph.launch(&token);
+  graph.launch(&token);
+  EXPECT_EQ(runs, 2);
+  EXPECT_EQ(seen, &token);
+}
+
+}  // namespace
+}  // namespace prnn::PRNN_BACKEND

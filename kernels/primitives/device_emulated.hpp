@@ -1,0 +1,148 @@
+// device_emulated.hpp: the emulated GPU, device.cuh's second back end. A launch runs on the calling host thread before launch() returns:
+// blocks one after another (so no grid sync), each thread of a block a fiber that runs until it waits for its warp or its block.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <utility>
+
+#include "kernels/api.hpp"
+#include "kernels/cells/scalar.hpp"
+
+#define PRNN_BACKEND emulated
+#define PRNN_KERNEL static void
+#define PRNN_DEVICE inline
+#define PRNN_LAUNCH_BOUNDS(threads, blocks)
+
+namespace prnn::emulated {
+
+inline constexpr const char* kDevice = "emulated";
+inline constexpr unsigned kFullWarp = 0xffffffffu;
+inline constexpr int kWarp = 32;
+
+// --- schedule: a right kernel gives the same bits under all of them ---------------------------------------------------
+enum class Order { ascending, descending, random };
+/// Order of blocks, of the warps of a block and of the lanes of a warp; random: drawn anew at every turn from the seed.
+struct Schedule {
+  Order order = Order::ascending;
+  std::uint64_t seed = 0;
+};
+/// For the launches that follow, of all host threads; not while one runs.
+void set_schedule(Schedule);
+
+namespace detail {
+struct Here {
+  int thread = 0, threads = 0;
+  std::int64_t block = 0, blocks = 0;
+  unsigned char* shared = nullptr;
+};
+/// Where the fiber that runs now stands.
+extern constinit thread_local Here here;
+
+void wait_barrier();
+bool wait_barrier_or(bool predicate);
+/// Waits until all 32 lanes of the warp wait here too, then copies what lane source_lane brought into theirs.
+void wait_shuffle(const void* mine, void* theirs, std::size_t bytes, int source_lane);
+void launch(std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body);
+}  // namespace detail
+
+// --- where am I -------------------------------------------------------------------------------------------------------
+PRNN_DEVICE int thread_index() { return detail::here.thread; }
+PRNN_DEVICE int thread_count() { return detail::here.threads; }
+PRNN_DEVICE std::int64_t block_index() { return detail::here.block; }
+PRNN_DEVICE std::int64_t block_count() { return detail::here.blocks; }
+
+// --- block ------------------------------------------------------------------------------------------------------------
+PRNN_DEVICE void barrier() { detail::wait_barrier(); }
+/// Barrier; true on every thread if any thread said so.
+PRNN_DEVICE bool barrier_or(bool predicate) { return detail::wait_barrier_or(predicate); }
+/// Dynamic shared memory of the block, 16-byte aligned; every byte is 0xff (NaN) when a block starts.
+template <class T>
+PRNN_DEVICE T* shared_memory() {
+  return reinterpret_cast<T*>(detail::here.shared);
+}
+
+// --- warp: all 32 lanes take part. T is any trivially copyable type of whole 4-byte words -----------------------------
+template <class T>
+PRNN_DEVICE T shuffle_up(const T& x, int delta) {
+  static_assert(sizeof(T) % 4 == 0);
+  const int lane = thread_index() % kWarp;
+  T y;
+  detail::wait_shuffle(&x, &y, sizeof(T), lane >= delta ? lane - delta : lane);
+  return y;
+}
+template <class T>
+PRNN_DEVICE T shuffle_xor(const T& x, int mask) {
+  static_assert(sizeof(T) % 4 == 0);
+  T y;
+  detail::wait_shuffle(&x, &y, sizeof(T), (thread_index() ^ mask) % kWarp);
+  return y;
+}
+
+// --- global memory ----------------------------------------------------------------------------------------------------
+/// Read-only data, storage -> compute.
+PRNN_DEVICE float load(const float* p) { return *p; }
+PRNN_DEVICE double load(const double* p) { return *p; }
+PRNN_DEVICE float load(const Bf16* p) { return to_float(*p); }
+PRNN_DEVICE float load(const F16* p) { return to_float(*p); }
+/// Compute -> storage, one rounding.
+PRNN_DEVICE void store(float* p, float x) { *p = x; }
+PRNN_DEVICE void store(double* p, double x) { *p = x; }
+PRNN_DEVICE void store(Bf16* p, float x) { *p = to_bf16(x); }
+PRNN_DEVICE void store(F16* p, float x) { *p = to_f16(x); }
+
+// --- atomics on global memory: fibers switch only where they wait, so plain arithmetic is atomic ----------------------
+PRNN_DEVICE void atomic_min(std::int64_t* p, std::int64_t x) { *p = std::min(*p, x); }
+PRNN_DEVICE void atomic_min(int* p, int x) { *p = std::min(*p, x); }
+PRNN_DEVICE void atomic_max(int* p, int x) { *p = std::max(*p, x); }
+PRNN_DEVICE void atomic_or(int* p, int x) { *p |= x; }
+/// Maximum of values >= 0; NaN is larger than everything, so a maximum never loses one. *p must hold a value >= 0.
+PRNN_DEVICE void atomic_max_magnitude(double* p, double x) {
+  std::uint64_t old_bits, new_bits;
+  std::memcpy(&old_bits, p, sizeof old_bits);
+  std::memcpy(&new_bits, &x, sizeof new_bits);
+  new_bits = std::max(old_bits, new_bits & 0x7fffffffffffffffu);
+  std::memcpy(p, &new_bits, sizeof new_bits);
+}
+
+// --- launches ---------------------------------------------------------------------------------------------------------
+/// Runs kernel on blocks x threads; throws DeviceError for a launch a GPU would refuse, for a wait that could never end, and passes on
+/// whatever the kernel throws.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), std::int64_t blocks, int threads, std::int64_t shared_bytes, void* /*stream*/, Arguments... args) {
+  detail::launch(blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(args)...); });
+}
+/// bytes of `byte` from p on.
+inline void fill_async(void* p, int byte, std::int64_t bytes, void* /*stream*/) { std::memset(p, byte, std::size_t(bytes)); }
+
+// --- recorded work: see graph.cuh -------------------------------------------------------------------------------------
+class CapturedGraph {
+ public:
+  explicit CapturedGraph(std::function<void(void* stream)> work) : work_(std::move(work)) {}
+  void launch(void* stream) { work_(stream); }
+
+ private:
+  std::function<void(void*)> work_;
+};
+
+using LoopHandle = bool*;
+/// Whether the loop's body runs (again); by one thread of one kernel of its prologue or body.
+PRNN_DEVICE void set_continue(LoopHandle loop, bool value) { *loop = value; }
+
+class ConditionalLoop {
+ public:
+  using Work = std::function<void(void* stream, LoopHandle)>;
+  ConditionalLoop(Work prologue, Work body) : prologue_(std::move(prologue)), body_(std::move(body)) {}
+  void launch(void* stream) {
+    bool go_on = true;
+    prologue_(stream, &go_on);
+    while (go_on) body_(stream, &go_on);
+  }
+
+ private:
+  Work prologue_, body_;
+};
+
+}  // namespace prnn::emulated

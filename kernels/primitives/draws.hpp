@@ -1,0 +1,89 @@
+// draws.hpp: random weights, inputs and initial states. Counter-based (Philox 4x32-10, Salmon et al. 2011, "Parallel random numbers: as
+// easy as 1, 2, 3") at (seed, tensor, b, l, k, d): any single value can be regenerated anywhere, bitwise equal on host, device and emulator.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cells/cell.hpp"
+
+#if defined(__CUDA_ARCH__)
+#define PRNN_ADD_RN(x, y) __dadd_rn(x, y)  // never contracted with the multiply before it
+#else
+#define PRNN_ADD_RN(x, y) ((x) + (y))  // the host is built with -ffp-contract=off
+#endif
+
+namespace prnn {
+
+/// Raise it whenever a drawn bit changes: it is part of the reference cache's key and of every record's fingerprint.
+inline constexpr int kGeneratorVersion = 1;
+
+struct Philox {
+  std::uint32_t word[4];
+};
+
+PRNN_HD inline Philox philox(Philox counter, std::uint32_t key0, std::uint32_t key1) {
+  for (int round = 0; round < 10; ++round) {
+    const std::uint64_t p0 = std::uint64_t(0xD2511F53u) * counter.word[0], p1 = std::uint64_t(0xCD9E8D57u) * counter.word[2];
+    counter = {{std::uint32_t(p1 >> 32) ^ counter.word[1] ^ key0, std::uint32_t(p1), std::uint32_t(p0 >> 32) ^ counter.word[3] ^ key1, std::uint32_t(p0)}};
+    key0 += 0x9E3779B9u;
+    key1 += 0xBB67AE85u;
+  }
+  return counter;
+}
+
+/// What a stream of draws belongs to: no two tensors share a counter.
+enum class DrawStream : std::uint32_t { weight = 1, input = 2, initial = 3, embedding = 4 };
+
+PRNN_HD inline Philox draw_bits(std::uint64_t seed, DrawStream stream, std::int64_t b, std::int64_t l, int k, std::int64_t d) {
+  const Philox counter{{std::uint32_t(d), std::uint32_t(l), std::uint32_t(b), (std::uint32_t(stream) << 16) | std::uint32_t(k)}};
+  return philox(counter, std::uint32_t(seed), std::uint32_t(seed >> 32));
+}
+
+/// Integer with mean 0 and standard deviation kNormalDeviation: the centred sum of eight 16-bit uniforms, near normal, |n| <= 4.9 deviations.
+PRNN_HD inline std::int32_t normal_integer(const Philox& bits) {
+  std::int32_t sum = -262140;  // 8 x 65535 / 2
+  for (int i = 0; i < 4; ++i) sum += std::int32_t(bits.word[i] & 0xffffu) + std::int32_t(bits.word[i] >> 16);
+  return sum;
+}
+inline constexpr double kNormalDeviation = 53509.91992145008;  // sqrt(8 (2^32 - 1) / 12)
+
+/// How one regime of design section 5 draws; plain values, so that a kernel takes it as an argument.
+struct Regime {
+  double weight_deviation = 0;  // of a normal weight
+  double weight_clip = 0;       // 0: none
+  double weight_corner = 0;     // not 0: weights are +- this
+  double input_deviation = 1;
+  double memory_shift = 0;  // added to the memory gate's pre-activation, towards remembering
+  bool random_h0 = false;
+  bool text = false;  // inputs are an embedding of bytes
+};
+
+/// Weight k of channel d (shared by the batch), in double before rounding to storage.
+PRNN_HD inline double draw_weight(const Regime& regime, std::uint64_t seed, int k, std::int64_t d) {
+  const Philox bits = draw_bits(seed, DrawStream::weight, 0, 0, k, d);
+  if (regime.weight_corner != 0) return bits.word[0] & 1u ? regime.weight_corner : -regime.weight_corner;
+  const double w = double(normal_integer(bits)) * (regime.weight_deviation / kNormalDeviation);
+  if (regime.weight_clip == 0) return w;
+  return w < -regime.weight_clip ? -regime.weight_clip : w > regime.weight_clip ? regime.weight_clip : w;
+}
+
+/// Pre-activation k of (b, l, d). text [text_bytes] is read only in regime text: byte (b L + l) mod text_bytes picks the embedding row.
+PRNN_HD inline double draw_input(const Regime& regime, Memory memory, std::uint64_t seed, std::int64_t b, std::int64_t l, int k, std::int64_t d, std::int64_t seq_len,
+                                 const unsigned char* text, std::int64_t text_bytes) {
+  const Philox bits = regime.text ? draw_bits(seed, DrawStream::embedding, 0, text[(b * seq_len + l) % text_bytes], k, d) : draw_bits(seed, DrawStream::input, b, l, k, d);
+  const double u = double(normal_integer(bits)) * (regime.input_deviation / kNormalDeviation);
+  return k == memory.input ? PRNN_ADD_RN(u, regime.memory_shift * memory.towards_remembering) : u;
+}
+
+/// Component k of the initial state of (b, d).
+PRNN_HD inline double draw_initial(const Regime& regime, std::uint64_t seed, std::int64_t b, int k, std::int64_t d) {
+  return regime.random_h0 ? double(normal_integer(draw_bits(seed, DrawStream::initial, b, 0, k, d))) * (1.0 / kNormalDeviation) : 0.0;
+}
+
+/// double -> storage through compute type: the one rounding path of every drawn value.
+template <class T>
+PRNN_HD inline T drawn(double x) {
+  return to_storage<T>(compute_t<T>(x));
+}
+
+}  // namespace prnn

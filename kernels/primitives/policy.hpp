@@ -1,0 +1,121 @@
+// policy.hpp: launch policies of the device solvers. A policy is a plain value computed from sizes: printable, recorded, never a #define.
+// Problem.policy overrides a field by its name; keys that a solver does not have are another solver's and are left alone.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "kernels/api.hpp"
+#include "kernels/cells/scalar.hpp"
+
+namespace prnn {
+
+/// Multiprocessors that a grid should reach before its blocks grow (H100, H200: 132).
+inline constexpr std::int64_t kMultiprocessors = 132;
+
+PRNN_HD constexpr std::int64_t ceil_div(std::int64_t n, std::int64_t d) { return (n + d - 1) / d; }
+
+/// Smallest power of two >= n, n >= 1.
+constexpr std::int64_t power_of_two_from(std::int64_t n) {
+  std::int64_t p = 1;
+  while (p < n) p *= 2;
+  return p;
+}
+constexpr bool is_power_of_two(std::int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sequential: one thread a channel
+
+/// Steps whose inputs seq_fused keeps in flight: 8 x 100 ns of arithmetic hide the 600 ns of a memory access.
+inline constexpr int kPrefetch = 8;
+
+/// Threads a block at most: the inputs in flight take registers.
+inline constexpr int kMostSequentialThreads = 256;
+
+struct SequentialPolicy {
+  int threads;  // a block
+  bool operator==(const SequentialPolicy&) const = default;
+};
+
+/// Few channels spread over many multiprocessors, a warp each; blocks grow once every multiprocessor holds the 32 blocks it can.
+constexpr SequentialPolicy sequential_policy(std::int64_t channels) {
+  int threads = 32;
+  while (threads < 128 && ceil_div(channels, threads) > 32 * kMultiprocessors) threads *= 2;
+  return {threads};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Newton on tiles: a block holds channels_a_block channels x threads / channels_a_block time-threads x steps_a_thread steps
+
+struct NewtonPolicy {
+  int threads, steps_a_thread, channels_a_block;
+  constexpr int tile() const { return threads / channels_a_block * steps_a_thread; }
+  bool operator==(const NewtonPolicy&) const = default;
+};
+
+/// Channels a block: a power of two; at most 16, so that a warp holds two time-threads.
+inline constexpr int kMostChannelsABlock = 16;
+
+/// steps_a_thread exists as compiled code: {1, 4} for f32, {2} for the others.
+constexpr bool newton_has_steps(std::int64_t steps, std::int64_t storage_bytes) { return storage_bytes == 4 ? steps == 1 || steps == 4 : steps == 2; }
+
+/// Threads a block at most: double and two-component states need more than the 64 registers a thread that 1024 of them leave.
+constexpr int newton_most_threads(int state, std::int64_t compute_bytes) { return compute_bytes == 8 || state >= 2 ? 512 : 1024; }
+
+/// Whole 32-byte sectors (8 f32 channels a block) unless that leaves multiprocessors idle; then as many time-threads as the sequence needs,
+/// up to an equal share of the threads that the machine can hold.
+constexpr NewtonPolicy newton_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes) {
+  std::int64_t channels = std::min(32 / storage_bytes, power_of_two_from(std::min<std::int64_t>(hidden, kMostChannelsABlock)));
+  while (channels > 1 && batch * ceil_div(hidden, channels) < kMultiprocessors) channels /= 2;
+  const std::int64_t blocks = batch * ceil_div(hidden, channels);
+  const std::int64_t steps = storage_bytes != 4 ? 2 : seq_len * channels <= 512 ? 1 : 4;
+  const std::int64_t share = std::clamp<std::int64_t>(power_of_two_from(kMultiprocessors * 1024 / blocks + 1) / 2, 128, newton_most_threads(state, std::max<std::int64_t>(storage_bytes, 4)));
+  const std::int64_t wanted = power_of_two_from(ceil_div(std::min<std::int64_t>(seq_len, 4096), steps)) * channels;
+  return {int(std::clamp<std::int64_t>(wanted, 32, share)), int(steps), int(channels)};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Overrides
+
+/// The problem's value for a key, else the shipped one. The value has been accepted by a *_why_not below.
+inline int chosen(const Policy& overrides, const char* key, int shipped) {
+  const auto found = overrides.find(key);
+  return found == overrides.end() ? shipped : int(found->second);
+}
+
+/// Empty, or "policy KEY = VALUE: EXPECTED" for the first override that cannot be launched.
+inline std::string policy_fault(const Policy& overrides, const char* key, bool (*accepts)(std::int64_t), const char* expected) {
+  const auto found = overrides.find(key);
+  if (found == overrides.end() || accepts(found->second)) return "";
+  return "policy " + std::string(key) + " = " + std::to_string(found->second) + ": " + expected;
+}
+inline SequentialPolicy sequential_policy(const Problem& p) { return {chosen(p.policy, "threads", sequential_policy(p.batch * p.hidden).threads)}; }
+
+inline std::string sequential_why_not(const char* solver, const Problem& p) {
+  if (p.iteration_limit) return std::string(solver) + " has no iterations to limit";
+  return policy_fault(p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= kMostSequentialThreads && n % 32 == 0; }, "must be a multiple of 32 from 32 to 256");
+}
+
+/// state: kState of the problem's cell.
+inline NewtonPolicy newton_policy(const Problem& p, int state) {
+  const NewtonPolicy shipped = newton_policy(p.batch, p.hidden, p.seq_len, state, size_of(p.storage));
+  return {chosen(p.policy, "threads", shipped.threads), chosen(p.policy, "steps_a_thread", shipped.steps_a_thread), chosen(p.policy, "channels_a_block", shipped.channels_a_block)};
+}
+
+inline std::string newton_why_not(const Problem& p, int state) {
+  std::string fault = policy_fault(p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= 1024 && n % 32 == 0; }, "must be a multiple of 32 from 32 to 1024");
+  if (fault.empty()) {
+    fault = policy_fault(p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChannelsABlock; }, "must be 1, 2, 4, 8 or 16");
+  }
+  if (fault.empty()) {
+    fault = p.storage == Storage::f32 ? policy_fault(p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 4); }, "f32 is compiled for 1 and 4")
+                                      : policy_fault(p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 8); }, "is compiled for 2 in this storage type");
+  }
+  if (!fault.empty()) return fault;
+  const int most = newton_most_threads(state, size_of(compute_storage(p.storage))), threads = newton_policy(p, state).threads;
+  if (threads > most) return "policy threads = " + std::to_string(threads) + ": at most " + std::to_string(most) + " for this cell and storage type";
+  return "";
+}
+
+}  // namespace prnn

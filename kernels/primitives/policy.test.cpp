@@ -1,0 +1,103 @@
+// policy.test.cpp: every shipped policy can be launched, fits what it was chosen for, and every bad override is named in one line.
+#include "kernels/primitives/policy.hpp"
+
+#include <gtest/gtest.h>
+
+namespace prnn {
+namespace {
+
+static_assert(ceil_div(1, 32) == 1 && ceil_div(32, 32) == 1 && ceil_div(33, 32) == 2);
+static_assert(power_of_two_from(1) == 1 && power_of_two_from(5) == 8 && power_of_two_from(8) == 8);
+static_assert(!is_power_of_two(0) && is_power_of_two(1) && is_power_of_two(16) && !is_power_of_two(12));
+
+Problem problem(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, Storage storage = Storage::f32) {
+  Problem p;
+  p.cell = "gru_diag";
+  p.batch = batch;
+  p.hidden = hidden;
+  p.seq_len = seq_len;
+  p.storage = storage;
+  return p;
+}
+
+TEST(ASequentialPolicy, SpreadsFewChannelsAndWidensForMany) {
+  EXPECT_EQ(sequential_policy(1).threads, 32);
+  EXPECT_EQ(sequential_policy(32 * 32 * kMultiprocessors).threads, 32);
+  EXPECT_EQ(sequential_policy(32 * 32 * kMultiprocessors + 1).threads, 64);
+  EXPECT_EQ(sequential_policy(std::int64_t(1) << 40).threads, 128);
+}
+
+TEST(ANewtonPolicy, CanBeLaunchedAtEveryShape) {
+  for (const Storage storage : kStorages) {
+    for (const int state : {1, 2}) {
+      for (const std::int64_t batch : {1, 8, 1000}) {
+        for (const std::int64_t hidden : {1, 3, 8, 33, 1024, 4096}) {
+          for (const std::int64_t seq_len : {1, 2, 31, 512, 513, 4096, 1 << 20}) {
+            const Problem p = problem(batch, hidden, seq_len, storage);
+            const NewtonPolicy policy = newton_policy(p, state);
+            const std::string where = std::string(to_string(storage)) + " " + std::to_string(batch) + " " + std::to_string(hidden) + " " + std::to_string(seq_len);
+            EXPECT_EQ(newton_why_not(p, state), "") << where;
+            EXPECT_EQ(policy.threads % 32, 0) << where;
+            EXPECT_GE(policy.threads, 32) << where;
+            EXPECT_LE(policy.threads, newton_most_threads(state, size_of(compute_storage(storage)))) << where;
+            EXPECT_TRUE(is_power_of_two(policy.channels_a_block) && policy.channels_a_block <= kMostChannelsABlock) << where;
+            EXPECT_LE(policy.channels_a_block * size_of(storage), 32) << where;
+            EXPECT_LT(policy.channels_a_block, 2 * hidden) << where;
+            EXPECT_TRUE(newton_has_steps(policy.steps_a_thread, size_of(storage))) << where;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ANewtonPolicy, UsesWholeSectorsOnlyWhereNoMultiprocessorIdlesForIt) {
+  EXPECT_EQ(newton_policy(1, 64, 512, 1, 4).channels_a_block, 1);
+  EXPECT_EQ(newton_policy(8, 1024, 512, 1, 4).channels_a_block, 8);
+  EXPECT_EQ(newton_policy(8, 1024, 512, 1, 8).channels_a_block, 4);
+  EXPECT_EQ(newton_policy(8, 4096, 512, 1, 2).channels_a_block, 16);
+  EXPECT_EQ(newton_policy(1, 64, 512, 1, 4), (NewtonPolicy{512, 1, 1}));
+  EXPECT_EQ(newton_policy(1, 64, 4096, 1, 4).tile(), 4096);
+}
+
+TEST(APolicy, TakesOverridesByName) {
+  Problem p = problem(1, 8, 50);
+  p.policy = {{"threads", 64}, {"steps_a_thread", 4}, {"channels_a_block", 8}, {"overlap", 3}};
+  EXPECT_EQ(newton_policy(p, 1), (NewtonPolicy{64, 4, 8}));
+  EXPECT_EQ(newton_policy(p, 1).tile(), 32);
+  EXPECT_EQ(sequential_policy(p).threads, 64);
+  EXPECT_EQ(newton_why_not(p, 1), "");
+  EXPECT_EQ(sequential_why_not("seq_fused", p), "");
+}
+
+TEST(APolicy, NamesABadValueAndWhatWasExpected) {
+  const auto newton = [](const char* key, std::int64_t value, int state = 1, Storage storage = Storage::f32) {
+    Problem p = problem(1, 8, 50, storage);
+    p.policy[key] = value;
+    return newton_why_not(p, state);
+  };
+  EXPECT_EQ(newton("threads", 0), "policy threads = 0: must be a multiple of 32 from 32 to 1024");
+  EXPECT_NE(newton("threads", 33), "");
+  EXPECT_NE(newton("threads", 1056), "");
+  EXPECT_EQ(newton("threads", 1024), "");
+  EXPECT_EQ(newton("threads", 1024, 2), "policy threads = 1024: at most 512 for this cell and storage type");
+  EXPECT_NE(newton("threads", 1024, 1, Storage::f64), "");
+  EXPECT_EQ(newton("channels_a_block", 3), "policy channels_a_block = 3: must be 1, 2, 4, 8 or 16");
+  EXPECT_NE(newton("channels_a_block", 32), "");
+  EXPECT_EQ(newton("channels_a_block", 16), "");
+  EXPECT_EQ(newton("steps_a_thread", 2), "policy steps_a_thread = 2: f32 is compiled for 1 and 4");
+  EXPECT_EQ(newton("steps_a_thread", 4), "");
+  EXPECT_EQ(newton("steps_a_thread", 2, 1, Storage::f64), "");
+  EXPECT_NE(newton("steps_a_thread", 4, 1, Storage::bf16), "");
+
+  Problem p = problem(1, 8, 50);
+  p.policy["threads"] = 512;
+  EXPECT_EQ(sequential_why_not("seq_fused", p), "policy threads = 512: must be a multiple of 32 from 32 to 256");
+  p.policy["threads"] = 256;
+  EXPECT_EQ(sequential_why_not("seq_fused", p), "");
+  p.iteration_limit = 3;
+  EXPECT_EQ(sequential_why_not("seq_fused", p), "seq_fused has no iterations to limit");
+}
+
+}  // namespace
+}  // namespace prnn

@@ -1,0 +1,32 @@
+// register.hpp: how a solver file announces itself, once for every cell and storage type.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/api.hpp"
+#include "kernels/cells/all.hpp"
+
+namespace prnn {
+
+template <class T>
+inline constexpr Storage storage_of = std::is_same_v<T, double> ? Storage::f64 : std::is_same_v<T, Bf16> ? Storage::bf16 : std::is_same_v<T, F16> ? Storage::f16 : Storage::f32;
+
+/// Registers S<Cell, Storage> for every pair. S is a Run with a constructor (const Problem&, Machine&) and static members
+/// kName, kIterates, kDeterministic, workspace_bytes(const Problem&) and why_not(const Problem&).
+template <template <class, class> class S>
+bool register_solver(const char* device) {
+  AllCells::for_each([&]<class Cell>() {
+    AllStorages::for_each([&]<class T>() {
+      using Run = S<Cell, T>;
+      solvers().push_back({Run::kName, device, Cell::name, storage_of<T>, Run::kIterates, Run::kDeterministic, &Run::why_not, &Run::workspace_bytes,
+                           [](const Problem& problem, Machine& machine) -> std::unique_ptr<prnn::Run> { return std::make_unique<Run>(problem, machine); }});
+    });
+  });
+  return true;
+}
+
+}  // namespace prnn
+
+/// At the end of a solver file, inside its namespace. The object must not sit in a static library: the linker would drop it.
+#define PRNN_REGISTER_SOLVER(Template, device) [[maybe_unused]] static const bool registered_##Template = ::prnn::register_solver<Template>(device)

@@ -1,0 +1,60 @@
+// scan.cuh: scan of maps along the time-threads of a block, for any Map that has compose(earlier, later): affine.hpp's, in kernels.
+//
+// Threads are numbered t * lanes + g: g one of `lanes` channels (a power of two, at most 16), t the time-thread. Neighbours in time are
+// `lanes` threads apart, so a warp holds 32 / lanes times of every channel, and the scan has two levels:
+//   1. inside a warp, Hillis and Steele's: log2(32 / lanes) shuffles;
+//   2. across warps: each warp leaves its composition in shared memory, and each thread composes those of the warps before its own, in order.
+// The order of compositions is fixed, so results are bitwise the same on every run.
+#pragma once
+
+#include "kernels/primitives/affine.hpp"
+#include "kernels/primitives/device.cuh"
+#if defined(__CUDACC__)
+#define PRNN_NO_UNROLL _Pragma("unroll 1")
+#else
+#define PRNN_NO_UNROLL
+#endif
+
+namespace prnn::PRNN_BACKEND {
+
+template <class Map>
+class BlockScan {
+ public:
+  /// Maps of shared memory that a block needs.
+  static constexpr int shared_maps(int threads, int lanes) { return threads / kWarp * lanes; }
+
+  /// shared [warps, lanes].
+  PRNN_DEVICE BlockScan(Map* shared, int lanes) : shared_(shared), lanes_(lanes) {}
+
+  /// First half, before a barrier of the caller's (which may be its vote): takes this time-thread's own map. All threads of the block.
+  PRNN_DEVICE void publish(Map map) {
+    const int lane = thread_index() % kWarp;
+    for (int distance = lanes_; distance < kWarp; distance *= 2) {
+      const Map earlier = shuffle_up(map, distance);
+      if (lane >= distance) map = compose(earlier, map);
+    }
+    before_in_warp_ = shuffle_up(map, lanes_);
+    if (lane >= kWarp - lanes_) shared_[slot(thread_index() / kWarp)] = map;
+  }
+
+  /// Second half, after that barrier: the composition of the maps of all earlier time-threads (identity for the first).
+  /// Another barrier must come before the next publish.
+  PRNN_DEVICE Map before() const {
+    const int warp = thread_index() / kWarp;
+    const bool first_in_warp = thread_index() % kWarp < lanes_;
+    // No identity enters a product: inf x 0 would make a NaN of a map that has overflowed.
+    if (warp == 0) return first_in_warp ? Map::identity() : before_in_warp_;
+    Map map = shared_[slot(0)];
+    PRNN_NO_UNROLL for (int w = 1; w < warp; ++w) map = compose(map, shared_[slot(w)]);
+    return first_in_warp ? map : compose(map, before_in_warp_);
+  }
+
+ private:
+  PRNN_DEVICE int slot(int warp) const { return warp * lanes_ + (thread_index() & (lanes_ - 1)); }
+
+  Map* shared_;
+  int lanes_;
+  Map before_in_warp_;
+};
+
+}  // namespace prnn::PRNN_BACKEND

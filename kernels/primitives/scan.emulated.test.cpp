@@ -1,0 +1,94 @@
+// scan.emulated.test.cpp: the block scan equals the plain loop to the bit, in the ring modulo 2^32, under several schedules.
+#include "kernels/primitives/scan.cuh"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <vector>
+
+namespace prnn::emulated {
+namespace {
+
+/// Inclusive scan of maps [lanes, length] -> out [lanes, length], tile after tile, one step a thread.
+template <class Map>
+PRNN_KERNEL scan_kernel(const Map* maps, Map* out, int length, int lanes) {
+  BlockScan<Map> scan(shared_memory<Map>(), lanes);
+  const int g = thread_index() % lanes, time = thread_index() / lanes, tile = thread_count() / lanes;
+  for (int begin = 0; begin < length; begin += tile) {
+    const int l = begin + time;
+    const Map own = l < length ? maps[g * length + l] : Map::identity();
+    scan.publish(own);
+    barrier();
+    Map inclusive = time == 0 ? own : compose(scan.before(), own);
+    if (begin > 0) inclusive = compose(out[g * length + begin - 1], inclusive);
+    if (l < length) out[g * length + l] = inclusive;
+    barrier();
+  }
+}
+
+template <int N>
+void check(int length, int lanes, int threads) {
+  using Map = Affine<std::uint32_t, N>;
+  std::mt19937 random(std::uint32_t(length * 100 + lanes));
+  std::vector<Map> maps(std::size_t(lanes * length)), out(maps.size());
+  for (Map& map : maps) {
+    for (auto& row : map.jacobian) {
+      for (auto& x : row) x = random();
+    }
+    for (auto& x : map.offset) x = random();
+  }
+  launch(&scan_kernel<Map>, 1, threads, BlockScan<Map>::shared_maps(threads, lanes) * int(sizeof(Map)), nullptr, maps.data(), out.data(), length, lanes);
+  for (int g = 0; g < lanes; ++g) {
+    Map sum = maps[std::size_t(g * length)];
+    for (int l = 0; l < length; ++l) {
+      if (l > 0) sum = compose(sum, maps[std::size_t(g * length + l)]);
+      ASSERT_EQ(std::memcmp(&sum, &out[std::size_t(g * length + l)], sizeof sum), 0) << "length " << length << ", lanes " << lanes << ", threads " << threads << ", g " << g << ", l " << l;
+    }
+  }
+}
+
+struct WithSchedule {
+  explicit WithSchedule(Schedule schedule) { set_schedule(schedule); }
+  ~WithSchedule() { set_schedule({}); }
+};
+
+TEST(TheBlockScan, EqualsThePlainLoopToTheBit) {
+  for (const Schedule schedule : {Schedule{Order::ascending}, Schedule{Order::descending}, Schedule{Order::random, 3}}) {
+    const WithSchedule set(schedule);
+    for (int length = 1; length <= 130; ++length) {
+      check<1>(length, 1, 32);
+      check<2>(length, 8, 96);
+    }
+    for (const int lanes : {1, 2, 4, 8, 16}) {
+      for (const int threads : {32, 64, 128}) {
+        const int tile = threads / lanes;
+        for (const int length : {1, tile - 1, tile, tile + 1, 2 * tile, 2 * tile + 1}) {
+          if (length > 0) check<2>(length, lanes, threads);
+        }
+      }
+    }
+    check<1>(1025, 1, 1024);
+  }
+}
+
+TEST(TheBlockScan, GivesTheFirstTimeThreadTheIdentity) {
+  // An overflowed map must not meet an identity in a product: inf x 0.
+  using Map = Affine<float, 1>;
+  struct Kernel {
+    static void run(Map* out) {
+      BlockScan<Map> scan(shared_memory<Map>(), 1);
+      scan.publish({{{1e30f}}, {0.0f}});
+      barrier();
+      out[thread_index()] = scan.before();
+    }
+  };
+  std::vector<Map> out(64);
+  launch(&Kernel::run, 1, 64, 2 * sizeof(Map), nullptr, out.data());
+  EXPECT_EQ(out[0].jacobian[0][0], 1.0f);
+  EXPECT_EQ(out[0].offset[0], 0.0f);
+  EXPECT_EQ(out[1].jacobian[0][0], 1e30f);
+  EXPECT_EQ(out[2].offset[0], 0.0f);
+}
+
+}  // namespace
+}  // namespace prnn::emulated
