@@ -1,0 +1,220 @@
+// recurrence.cpp: the op "recurrence" as the harness sees it, and its loops on the host.
+#include "kernels/ops/recurrence.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/primitives/register.hpp"
+
+namespace prnn {
+namespace {
+
+/// f.template operator()<Cell>() for the problem's cell.
+template <class F>
+void with_cell(const std::string& name, F&& f) {
+  bool found = false;
+  AllCells::for_each([&]<class Cell>() {
+    if (name != Cell::name) return;
+    found = true;
+    f.template operator()<Cell>();
+  });
+  if (!found) throw BadInput("unknown cell '" + name + "'");
+}
+
+struct CellFacts {
+  int state, weights, inputs, gates;
+  Memory memory;
+};
+
+CellFacts facts_of(const std::string& name) {
+  CellFacts facts{};
+  with_cell(name, [&]<class Cell>() { facts = {Cell::kState, Cell::kWeights, Cell::kInputs, Cell::kGates, Cell::memory}; });
+  return facts;
+}
+
+std::vector<std::string> cells() {
+  std::vector<std::string> names;
+  AllCells::for_each([&]<class Cell>() { names.push_back(Cell::name); });
+  return names;
+}
+
+std::vector<TensorSpec> tensors(const Problem& p) {
+  const CellFacts cell = facts_of(p.cell);
+  const Storage compute = compute_storage(p.storage);
+  return {{"u", Role::input, p.storage, {p.batch, p.seq_len, cell.inputs, p.hidden}},
+          {"a", Role::weight, p.storage, {cell.weights, p.hidden}},
+          {"h0", Role::initial, compute, {p.batch, cell.state, p.hidden}},
+          {"h", Role::output, p.storage, {p.batch, p.seq_len, cell.state, p.hidden}},
+          {"last", Role::last, compute, {p.batch, cell.state, p.hidden}}};
+}
+
+std::int64_t steps(const Problem& p) { return p.batch * p.seq_len * p.hidden; }
+
+std::int64_t bytes_min(const Problem& p) {
+  const CellFacts cell = facts_of(p.cell);
+  return size_of(p.storage) * steps(p) * (cell.inputs + cell.state);
+}
+
+// A gate's argument is a multiply-add for its weight and one more sum; the blend of a step is two. Counted once a step, sequentially.
+std::int64_t flops(const Problem& p) {
+  const CellFacts cell = facts_of(p.cell);
+  return steps(p) * (2 * cell.weights + cell.inputs + 3 * cell.state + 2 * cell.gates);
+}
+
+// One exponential and one reciprocal a gate.
+std::int64_t special(const Problem& p) { return steps(p) * 2 * facts_of(p.cell).gates; }
+
+std::string why_not(const Problem& p) {
+  if (p.scope != "kernel") return "scope '" + p.scope + "' is not part of this build yet";
+  if (p.pass != "forward") return "pass '" + p.pass + "' is not part of this build yet";
+  if (p.gates != "exact") return "gates '" + p.gates + "' is not part of this build yet";
+  return "";
+}
+
+const RecurrenceLoops& loops_for(const Problem& p, const Machine& machine) {
+  for (const RecurrenceLoops& loops : recurrence_loops()) {
+    if (loops.device == machine.device() && loops.cell == p.cell && loops.storage == p.storage) return loops;
+  }
+  throw DeviceError("no recurrence loops for device " + std::string(machine.device()));
+}
+
+void draw(const Problem& p, Machine& machine, const Tensors& t) {
+  DrawArguments args{regime_of(p), facts_of(p.cell).memory, p.seed, p.hidden, p.seq_len, nullptr, 0};
+  Buffer text;
+  if (args.regime.text) {
+    args.text_bytes = std::int64_t(p.text->size());
+    text = Buffer(machine, args.text_bytes);
+    machine.upload(text.data(), p.text->data(), args.text_bytes);
+    args.text = text.as<unsigned char>();
+  }
+  loops_for(p, machine).draw(p, args, machine, t);
+  machine.synchronise();
+}
+
+double ratio_local(const Problem& p, Machine& machine, const Tensors& t) { return loops_for(p, machine).ratio_local(p, machine, t); }
+
+std::vector<double> channel(const Problem& p, Machine& machine, const Tensors& t, std::string_view name, std::int64_t b, std::int64_t d) {
+  const Tensors::Item& item = t.at(name);
+  std::int64_t rows = item.spec.elements() / p.hidden;
+  if (item.spec.role != Role::weight) rows /= p.batch;  // weights are shared by the batch
+  return loops_for(p, machine).gather(p, item, item.spec.role == Role::weight ? 0 : b * rows, rows, d, machine);
+}
+
+// --- the three loops on the host --------------------------------------------------------------------------------------
+
+template <class Cell, class T>
+void draw_cpu(const Problem& p, const DrawArguments& args, Machine&, const Tensors& t) {
+  const auto fill = [&]<class Element>(Element* out, DrawStream stream, int components, std::int64_t count) {
+#pragma omp parallel for schedule(static)
+    for (std::int64_t i = 0; i < count; ++i) out[i] = draw_element<Element>(args, stream, components, i);
+  };
+  const Layout<Cell> at = layout_of<Cell>(p);
+  fill(t.data<T>("u"), DrawStream::input, Cell::kInputs, at.u(p.batch, 0, 0, 0));
+  fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
+  fill(t.data<compute_t<T>>("h0"), DrawStream::initial, Cell::kState, at.edge(p.batch, 0, 0));
+}
+
+template <class Cell, class T>
+double ratio_local_cpu(const Problem& p, Machine&, const Tensors& t) {
+  const Layout<Cell> at = layout_of<Cell>(p);
+  const RecurrenceTensors<T> tensors(t);
+  double worst = 0;
+#pragma omp parallel
+  {
+    double mine = 0;
+#pragma omp for collapse(2) schedule(static) nowait
+    for (std::int64_t b = 0; b < p.batch; ++b) {
+      for (std::int64_t l = 0; l < p.seq_len; ++l) {
+        for (std::int64_t d = 0; d < p.hidden; ++d) mine = max_or_nan(mine, local_ratio<Cell, T>(at, tensors, b, l, d));
+      }
+    }
+#pragma omp critical
+    worst = max_or_nan(worst, mine);
+  }
+  return worst;
+}
+
+template <class T>
+std::vector<double> gather_cpu(const T* data, std::int64_t first_row, std::int64_t rows, std::int64_t hidden, std::int64_t d) {
+  std::vector<double> column(static_cast<std::size_t>(rows));
+  for (std::int64_t r = 0; r < rows; ++r) column[static_cast<std::size_t>(r)] = to_compute(data[(first_row + r) * hidden + d]);
+  return column;
+}
+
+[[maybe_unused]] const bool registered = [] {
+  AllCells::for_each([]<class Cell>() {
+    AllStorages::for_each([]<class T>() {
+      recurrence_loops().push_back({"cpu", Cell::name, storage_of<T>, &draw_cpu<Cell, T>, &ratio_local_cpu<Cell, T>,
+                                    [](const Problem& p, const Tensors::Item& item, std::int64_t first_row, std::int64_t rows, std::int64_t d, Machine&) {
+                                      return item.spec.type == storage_of<T> ? gather_cpu(static_cast<const T*>(item.data), first_row, rows, p.hidden, d)
+                                                                             : gather_cpu(static_cast<const compute_t<T>*>(item.data), first_row, rows, p.hidden, d);
+                                    }});
+    });
+  });
+  return true;
+}();
+
+}  // namespace
+
+std::vector<RecurrenceLoops>& recurrence_loops() {
+  static std::vector<RecurrenceLoops> list;
+  return list;
+}
+
+const std::vector<Op>& ops() {
+  static const std::vector<Op> list{{"recurrence", &cells, &tensors, &bytes_min, &flops, &special, &why_not, &draw, &ratio_local, &channel}};
+  return list;
+}
+
+std::vector<std::string> regime_names() { return {"paper", "public", "corners", "wide", "expansive", "long_memory", "saturated", "text"}; }
+
+Regime regime_of(const Problem& p) {
+  constexpr double kClip = 0.5, kShift = 6;
+  Regime regime{.weight_deviation = 0.5, .weight_clip = kClip, .random_h0 = p.h0 == "random"};
+  if (p.regime == "public") {
+    regime.weight_deviation = 2 / std::sqrt(5.0 * double(p.hidden));
+    regime.weight_clip = 0;
+  } else if (p.regime == "corners") {
+    regime.weight_corner = 0.5;
+    regime.input_deviation = 3;
+    regime.memory_shift = kShift;
+  } else if (p.regime == "wide" || p.regime == "expansive") {
+    regime.weight_deviation = p.regime == "wide" ? 1 : 2;
+    regime.weight_clip = 0;
+  } else if (p.regime == "long_memory") {
+    regime.memory_shift = kShift;
+  } else if (p.regime == "saturated") {
+    regime.input_deviation = 60;
+  } else if (p.regime == "text") {
+    if (!p.text || p.text->empty()) throw BadInput("regime 'text' needs the bytes of a text file");
+    regime.text = true;
+  } else if (p.regime != "paper") {
+    throw BadInput("unknown regime '" + p.regime + "'");
+  }
+  if (p.weight_std) {
+    regime.weight_deviation = *p.weight_std;
+    regime.weight_clip = regime.weight_corner = 0;
+  }
+  return regime;
+}
+
+ChannelData draw_channel(const Problem& p, std::int64_t b, std::int64_t d) {
+  ChannelData channel{p.cell, p.seq_len, {}, {}, {}};
+  const Regime regime = regime_of(p);
+  const unsigned char* text = p.text ? p.text->data() : nullptr;
+  const std::int64_t text_bytes = p.text ? std::int64_t(p.text->size()) : 0;
+  with_cell(p.cell, [&]<class Cell>() {
+    AllStorages::for_each([&]<class T>() {
+      if (storage_of<T> != p.storage) return;
+      for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(to_compute(drawn<T>(draw_weight(regime, p.seed, k, d))));
+      for (int k = 0; k < Cell::kState; ++k) channel.initial.push_back(drawn<compute_t<T>>(draw_initial(regime, p.seed, b, k, d)));
+      for (std::int64_t l = 0; l < p.seq_len; ++l) {
+        for (int k = 0; k < Cell::kInputs; ++k)
+          channel.inputs.push_back(to_compute(drawn<T>(draw_input(regime, Cell::memory, p.seed, b, l, k, d, p.seq_len, text, text_bytes))));
+      }
+    });
+  });
+  return channel;
+}
+
+}  // namespace prnn

@@ -1,0 +1,84 @@
+// recurrence.cu: the loops of the op "recurrence" on a device: draw the inputs, judge every step, gather a channel.
+#include <algorithm>
+
+#include "kernels/ops/recurrence.hpp"
+#include "kernels/primitives/device.cuh"
+#include "kernels/primitives/register.hpp"
+
+namespace prnn::PRNN_BACKEND {
+
+inline constexpr int kThreads = 256;
+
+/// Enough blocks to cover `count` elements once, at most a few waves: every kernel here strides over the grid.
+inline std::int64_t blocks_for(std::int64_t count) { return std::clamp<std::int64_t>((count + kThreads - 1) / kThreads, 1, 132 * 32); }
+
+template <class T>
+PRNN_KERNEL draw_kernel(DrawArguments args, DrawStream stream, int components, std::int64_t count, T* out) {
+  for (std::int64_t i = block_index() * thread_count() + thread_index(); i < count; i += block_count() * thread_count()) out[i] = draw_element<T>(args, stream, components, i);
+}
+
+template <class Cell, class T>
+PRNN_KERNEL local_ratio_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, double* worst) {
+  const std::int64_t count = at.position(at.batch, 0, 0);
+  double mine = 0;
+  for (std::int64_t i = block_index() * thread_count() + thread_index(); i < count; i += block_count() * thread_count()) {
+    const std::int64_t d = i % at.hidden, row = i / at.hidden;
+    const double ratio = local_ratio<Cell, T>(at, tensors, row / at.seq_len, row % at.seq_len, d);
+    if (mine == mine && !(ratio <= mine)) mine = ratio;
+  }
+  if (!(mine <= 0)) atomic_max_magnitude(worst, mine);
+}
+
+template <class T>
+PRNN_KERNEL gather_kernel(const T* data, std::int64_t first_row, std::int64_t rows, std::int64_t hidden, std::int64_t d, double* column) {
+  for (std::int64_t r = block_index() * thread_count() + thread_index(); r < rows; r += block_count() * thread_count()) column[r] = to_compute(data[(first_row + r) * hidden + d]);
+}
+
+template <class Cell, class T>
+void draw_tensors(const Problem& p, const DrawArguments& args, Machine& machine, const Tensors& t) {
+  const Layout<Cell> at = layout_of<Cell>(p);
+  const auto fill = [&]<class Element>(Element* out, DrawStream stream, int components, std::int64_t count) {
+    launch(&draw_kernel<Element>, blocks_for(count), kThreads, 0, machine.stream(), args, stream, components, count, out);
+  };
+  fill(t.data<T>("u"), DrawStream::input, Cell::kInputs, at.u(p.batch, 0, 0, 0));
+  fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
+  fill(t.data<compute_t<T>>("h0"), DrawStream::initial, Cell::kState, at.edge(p.batch, 0, 0));
+}
+
+template <class Cell, class T>
+double worst_local_ratio(const Problem& p, Machine& machine, const Tensors& t) {
+  const Layout<Cell> at = layout_of<Cell>(p);
+  const Buffer worst(machine, sizeof(double));
+  machine.fill(worst.data(), 0, sizeof(double));
+  launch(&local_ratio_kernel<Cell, T>, blocks_for(at.position(p.batch, 0, 0)), kThreads, 0, machine.stream(), at, RecurrenceTensors<T>(t), worst.as<double>());
+  double ratio = 0;
+  machine.download(&ratio, worst.data(), sizeof ratio);
+  return ratio;
+}
+
+template <class T>
+std::vector<double> gather_column(const Problem& p, const Tensors::Item& item, std::int64_t first_row, std::int64_t rows, std::int64_t d, Machine& machine) {
+  const Buffer column(machine, rows * std::int64_t(sizeof(double)));
+  const auto gather = [&]<class Element>(const Element* data) {
+    launch(&gather_kernel<Element>, blocks_for(rows), kThreads, 0, machine.stream(), data, first_row, rows, p.hidden, d, column.as<double>());
+  };
+  if (item.spec.type == storage_of<T>) {
+    gather(static_cast<const T*>(item.data));
+  } else {
+    gather(static_cast<const compute_t<T>*>(item.data));
+  }
+  std::vector<double> host(static_cast<std::size_t>(rows));
+  machine.download(host.data(), column.data(), column.bytes());
+  return host;
+}
+
+[[maybe_unused]] static const bool registered_loops = [] {
+  AllCells::for_each([]<class Cell>() {
+    AllStorages::for_each([]<class T>() {
+      recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &worst_local_ratio<Cell, T>, &gather_column<T>});
+    });
+  });
+  return true;
+}();
+
+}  // namespace prnn::PRNN_BACKEND

@@ -1,0 +1,58 @@
+// recurrence.emulated.test.cpp: the device kernels of the op give what the host gives.
+#include <gtest/gtest.h>
+
+#include "kernels/ops/recurrence.hpp"
+#include "kernels/ops/testing.hpp"
+#include "kernels/primitives/register.hpp"
+
+namespace prnn {
+namespace {
+
+using testing::Workbench;
+
+TEST(RecurrenceOnADevice, DrawsBitwiseWhatTheHostDraws) {
+  const auto cpu = testing::open_machine("cpu"), emulated = testing::open_machine("emulated");
+  for (const std::string& cell : find_op("recurrence").cells()) {
+    for (const Storage storage : kStorages) {
+      Problem p;
+      p.cell = cell;
+      p.storage = storage;
+      p.batch = 2;
+      p.hidden = 33;
+      p.seq_len = 9;
+      p.regime = "long_memory";
+      p.h0 = "random";
+      const Workbench here(p, *cpu), there(p, *emulated);
+      for (const char* name : {"u", "a", "h0"}) EXPECT_EQ(here.bytes(name), there.bytes(name)) << cell << " " << name;
+    }
+  }
+}
+
+TEST(RecurrenceOnADevice, JudgesAndGathersAsTheHostDoes) {
+  const auto cpu = testing::open_machine("cpu"), emulated = testing::open_machine("emulated");
+  AllCells::for_each([&]<class Cell>() {
+    AllStorages::for_each([&]<class T>() {
+      Problem p;
+      p.cell = Cell::name;
+      p.storage = storage_of<T>;
+      p.batch = 2;
+      p.hidden = 3;
+      p.seq_len = 11;
+      Workbench here(p, *cpu), there(p, *emulated);
+      here.solve("seq_fused");
+      there.put("h", here.template values<T>("h"));
+      there.put("last", here.template values<compute_t<T>>("last"));
+      EXPECT_EQ(here.ratio_local(), there.ratio_local());
+      EXPECT_EQ(here.channel("h", 1, 2), there.channel("h", 1, 2));
+      auto h = here.template values<T>("h");
+      h[7] = to_storage<T>(compute_t<T>(0.75));
+      here.put("h", h);
+      there.put("h", h);
+      EXPECT_GT(there.ratio_local(), 16.0);
+      EXPECT_EQ(here.ratio_local(), there.ratio_local());
+    });
+  });
+}
+
+}  // namespace
+}  // namespace prnn
