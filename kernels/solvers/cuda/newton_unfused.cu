@@ -1,0 +1,395 @@
+// newton_unfused.cu: Newton's method over the sequence with a kernel for each part: assemble (J, r), device-wide scan, update.
+//   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D] -> h [B, L, kState, D], last [B, kState, D]
+// Danieli et al. 2025 (arXiv:2510.21450), eq. 2.1 and A.1, as newton_fused.cu, with the whole sequence as one tile.
+//
+// CUB scans contiguous memory, so the maps are transposed to [B D, L] through shared memory, and all channels are one scan of B D L elements:
+// an element that starts a channel carries a flag, and the operator forgets what came before it. The iterate stays in a workspace in
+// compute type; the stored h is rounded once, at the end. CUB's order of operations varies from run to run: not deterministic.
+//
+// Adaptive: a loop on the device repeats {scan, update, assemble + test, decide} until all channels pass |r_l| <= 8 u_c max(1, |h_l|), or
+// kMostSolves; the host does not take part. A channel that has passed is not touched again. Fixed count: plain launches, no test.
+#include <array>
+#include <map>
+
+#include "kernels/primitives/affine.hpp"
+#include "kernels/primitives/channel.cuh"
+#include "kernels/primitives/policy.hpp"
+#include "kernels/primitives/register.hpp"
+
+#if defined(__CUDACC__)
+#include <cub/device/device_scan.cuh>
+#endif
+
+namespace prnn::PRNN_BACKEND {
+
+inline constexpr int kMostSolves = 256;
+inline constexpr int kUnfusedTraced = 64;  // iterates whose residual and step a trace keeps
+inline constexpr int kElementwiseThreads = 256;
+// A transposing block: 32 channels x 8 rows of threads, 16 steps of each channel.
+inline constexpr int kTileChannels = 32, kTileSteps = 16, kTileRows = 8;
+
+/// A map of the scan over all channels; starts: it is the first of its channel.
+template <class C, int K>
+struct Element {
+  Affine<C, K> map;
+  int starts;
+};
+
+struct Follow {
+  template <class C, int K>
+  PRNN_HD Element<C, K> operator()(const Element<C, K>& earlier, const Element<C, K>& later) const {
+    if (later.starts) return later;
+    return {compose(earlier.map, later.map), earlier.starts};
+  }
+};
+
+/// The one that decides whether to go on reads and writes this; so does outcome().
+struct UnfusedStatus {
+  std::int64_t nonfinite;  // first position, or kNowhere
+  int solves;              // linear solves so far; the current iterate's number
+  int failed;              // number of the last iterate that failed the test, -1: none
+  int converged;
+};
+
+/// Everything the kernels work on; plain pointers.
+template <class Cell, class T>
+struct Unfused {
+  using C = compute_t<T>;
+  static constexpr int K = Cell::kState;
+  Layout<Cell> at;
+  RecurrenceTensors<T> tensors;
+  C* iterate;                // [B, L, kState, D]
+  Element<C, K>* elements;   // [B D, L]
+  std::int64_t* first_bad;   // [B D]: first step that is not finite; L: none
+  int* failed;               // [B D]: number of the last iterate whose test failed
+  UnfusedStatus* status;
+  double* trace;             // [2, kUnfusedTraced] or null
+};
+
+#if defined(__CUDACC__)
+template <class E>
+std::int64_t scan_bytes(std::int64_t count) {
+  std::size_t bytes = 0;
+  PRNN_CUDA(cub::DeviceScan::InclusiveScan(nullptr, bytes, static_cast<E*>(nullptr), static_cast<E*>(nullptr), Follow{}, count));
+  return std::int64_t(bytes);
+}
+template <class E>
+void scan(void* workspace, std::int64_t workspace_bytes, E* elements, std::int64_t count, Stream stream) {
+  std::size_t bytes = std::size_t(workspace_bytes);
+  PRNN_CUDA(cub::DeviceScan::InclusiveScan(workspace, bytes, elements, elements, Follow{}, count, static_cast<cudaStream_t>(stream)));
+}
+inline constexpr int kScanLaunches = 2;
+#else
+// Emulated: one thread, in order.
+template <class E>
+std::int64_t scan_bytes(std::int64_t) {
+  return 1;
+}
+template <class E>
+PRNN_KERNEL scan_kernel(E* elements, std::int64_t count) {
+  for (std::int64_t i = 1; i < count; ++i) elements[i] = Follow{}(elements[i - 1], elements[i]);
+}
+template <class E>
+void scan(void*, std::int64_t, E* elements, std::int64_t count, Stream stream) {
+  launch(&scan_kernel<E>, 1, 1, 0, stream, elements, count);
+}
+inline constexpr int kScanLaunches = 1;
+#endif
+
+/// A thread a channel: who is dead from the start, and a clean status.
+template <class Cell, class T>
+PRNN_KERNEL start_kernel(Unfused<Cell, T> w) {
+  const std::int64_t channel = block_index() * thread_count() + thread_index(), b = channel / w.at.hidden, d = channel % w.at.hidden;
+  if (channel == 0) *w.status = {kNowhere, 0, -1, 0};
+  if (channel >= w.at.channels()) return;
+  compute_t<T> a[Cell::kWeights], h[Cell::kState];
+  load_weights(w.at, w.tensors, d, a);
+  load_start(w.at, w.tensors, b, d, a, h);
+  w.first_bad[channel] = all_finite(h) ? w.at.seq_len : 0;
+  w.failed[channel] = -1;
+}
+
+/// f(0, u_l) -> h [kState]. Returns whether the inputs are finite.
+template <class Cell, class T>
+PRNN_DEVICE bool guess(const Unfused<Cell, T>& w, std::int64_t b, std::int64_t l, std::int64_t d, compute_t<T> (&h)[Cell::kState]) {
+  compute_t<T> a[Cell::kWeights], u[Cell::kInputs];
+  const compute_t<T> zero[Cell::kState] = {};
+  load_weights(w.at, w.tensors, d, a);
+  load_inputs<Cell>(w.tensors.u + w.at.u(b, l, 0, d), w.at.hidden, u);
+  guard_inputs<Cell>(u);
+  Cell::step(zero, a, u, h);
+  return is_finite(u[0]);
+}
+
+/// A thread a step of a channel: the guess, and the channels' first non-finite inputs.
+template <class Cell, class T>
+PRNN_KERNEL guess_kernel(Unfused<Cell, T> w) {
+  const std::int64_t position = block_index() * thread_count() + thread_index(), d = position % w.at.hidden, row = position / w.at.hidden;
+  const std::int64_t b = row / w.at.seq_len, l = row % w.at.seq_len;
+  if (b >= w.at.batch) return;
+  compute_t<T> h[Cell::kState];
+  if (!guess(w, b, l, d, h)) atomic_min(w.first_bad + b * w.at.hidden + d, l);
+  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) w.iterate[w.at.h(b, l, i, d)] = h[i];
+}
+
+/// Where a transposing block works, and what a thread does in it: steps with the channel fastest on one side, with the step fastest on the other.
+template <class Cell>
+struct TransposedTile {
+  Layout<Cell> at;
+  std::int64_t b, first_l, first_d;
+
+  static std::int64_t blocks(const Layout<Cell>& at) { return at.batch * ceil_div(at.seq_len, kTileSteps) * ceil_div(at.hidden, kTileChannels); }
+  PRNN_DEVICE explicit TransposedTile(const Layout<Cell>& layout) : at(layout) {
+    const std::int64_t across = ceil_div(at.hidden, kTileChannels), along = ceil_div(at.seq_len, kTileSteps), row = block_index() / across;
+    first_d = block_index() % across * kTileChannels;
+    first_l = row % along * kTileSteps;
+    b = row / along;
+  }
+  /// f(slot in shared memory, l, d) for this thread's steps; neighbouring threads are neighbouring channels.
+  template <class F>
+  PRNN_DEVICE void for_each_channel_fastest(F&& f) const {
+    const std::int64_t c = thread_index() % kTileChannels, d = first_d + c;
+    for (int s = thread_index() / kTileChannels; s < kTileSteps; s += kTileRows) {
+      if (d < at.hidden && first_l + s < at.seq_len) f(int(c) * kPitch + s, first_l + s, d);
+    }
+  }
+  /// f(slot, l, d); neighbouring threads are neighbouring steps.
+  template <class F>
+  PRNN_DEVICE void for_each_step_fastest(F&& f) const {
+    const int s = thread_index() % kTileSteps;
+    for (int c = thread_index() / kTileSteps; c < kTileChannels; c += kTileChannels * kTileRows / kTileSteps) {
+      if (first_d + c < at.hidden && first_l + s < at.seq_len) f(c * kPitch + s, first_l + s, first_d + c);
+    }
+  }
+  static constexpr int kPitch = kTileSteps + 1;  // odd: a column of the tile lies in different banks
+  static constexpr int kSlots = kTileChannels * kPitch;
+};
+
+/// Maps (J, r) at the current iterate -> elements. k: the iterate's number, -1: from status. checked: test the residual.
+template <class Cell, class T>
+PRNN_KERNEL assemble_kernel(Unfused<Cell, T> w, int k, bool checked) {
+  using C = compute_t<T>;
+  constexpr int K = Cell::kState;
+  constexpr C kTolerance = C(8 * unit_roundoff_v<C>);
+  const TransposedTile<Cell> tile(w.at);
+  auto* const slots = shared_memory<Element<C, K>>();
+  const int number = k < 0 ? w.status->solves : k;
+  bool any_failed = false;
+  tile.for_each_channel_fastest([&](int slot, std::int64_t l, std::int64_t d) {
+    C a[Cell::kWeights], u[Cell::kInputs], before[K], f[K];
+    load_weights(w.at, w.tensors, d, a);
+    load_inputs<Cell>(w.tensors.u + w.at.u(tile.b, l, 0, d), w.at.hidden, u);
+    PRNN_UNROLL for (int i = 0; i < K; ++i) before[i] = l == 0 ? w.tensors.h0[w.at.edge(tile.b, i, d)] : w.iterate[w.at.h(tile.b, l - 1, i, d)];
+    Element<C, K> element;
+    step_and_jacobian<Cell>(before, a, u, f, element.map.jacobian);
+    element.starts = l == 0;
+    bool failed = false;
+    double residual_max = 0;
+    PRNN_UNROLL for (int i = 0; i < K; ++i) {
+      const C h = w.iterate[w.at.h(tile.b, l, i, d)], r = f[i] - h, scale = fabs(h) > C(1) ? C(fabs(h)) : C(1);
+      element.map.offset[i] = r;
+      if (!(fabs(r) <= kTolerance * scale)) failed = true;
+      if (!(fabs(r) <= residual_max)) residual_max = fabs(r);
+    }
+    slots[slot] = element;
+    const std::int64_t channel = tile.b * w.at.hidden + d;
+    if (l >= w.first_bad[channel]) return;
+    if (w.trace && number < kUnfusedTraced) atomic_max_magnitude(w.trace + number, residual_max);
+    if (failed) w.failed[channel] = number;
+    any_failed = any_failed || failed;
+  });
+  if (barrier_or(checked && any_failed) && thread_index() == 0) w.status->failed = number;
+  tile.for_each_step_fastest([&](int slot, std::int64_t l, std::int64_t d) { w.elements[(tile.b * w.at.hidden + d) * w.at.seq_len + l] = slots[slot]; });
+}
+
+/// h += dh from the scanned elements. number: of the iterate that it makes, -1: from status, and only channels that failed the last test move.
+template <class Cell, class T>
+PRNN_KERNEL update_kernel(Unfused<Cell, T> w, int number) {
+  using C = compute_t<T>;
+  constexpr int K = Cell::kState;
+  const TransposedTile<Cell> tile(w.at);
+  auto* const slots = shared_memory<State<C, K>>();
+  const bool adaptive = number < 0;
+  const int k = adaptive ? w.status->solves : number;
+  tile.for_each_step_fastest([&](int slot, std::int64_t l, std::int64_t d) {
+    const Element<C, K>& element = w.elements[(tile.b * w.at.hidden + d) * w.at.seq_len + l];
+    PRNN_UNROLL for (int i = 0; i < K; ++i) slots[slot].x[i] = element.map.offset[i];
+  });
+  barrier();
+  tile.for_each_channel_fastest([&](int slot, std::int64_t l, std::int64_t d) {
+    const std::int64_t channel = tile.b * w.at.hidden + d;
+    if (adaptive && w.failed[channel] != k - 1) return;
+    C h[K], moved[K];
+    PRNN_UNROLL for (int i = 0; i < K; ++i) {
+      h[i] = w.iterate[w.at.h(tile.b, l, i, d)];
+      moved[i] = h[i] + slots[slot].x[i];
+    }
+    if (!all_finite(moved)) {
+      if (adaptive) {
+        guess(w, tile.b, l, d, moved);  // an overflow ahead of the exact front starts again
+      } else {
+        atomic_min(w.first_bad + channel, l);
+      }
+    }
+    double step_max = 0;
+    PRNN_UNROLL for (int i = 0; i < K; ++i) {
+      w.iterate[w.at.h(tile.b, l, i, d)] = moved[i];
+      const C step = fabs(moved[i] - h[i]);
+      if (!(step <= step_max)) step_max = step;
+    }
+    if (w.trace && k < kUnfusedTraced && l < w.first_bad[channel]) atomic_max_magnitude(w.trace + kUnfusedTraced + k, step_max);
+  });
+}
+
+/// One thread: another solve, or the end.
+PRNN_KERNEL decide_kernel(UnfusedStatus* status, LoopHandle loop) {
+  const bool failed = status->failed == status->solves, again = failed && status->solves < kMostSolves;
+  status->solves += again;
+  status->converged = !failed;
+  set_continue(loop, again);
+}
+
+/// The iterate, rounded once -> h, last.
+template <class Cell, class T>
+PRNN_KERNEL store_kernel(Unfused<Cell, T> w) {
+  const std::int64_t position = block_index() * thread_count() + thread_index(), d = position % w.at.hidden, row = position / w.at.hidden;
+  const std::int64_t b = row / w.at.seq_len, l = row % w.at.seq_len;
+  if (b >= w.at.batch) return;
+  const std::int64_t bad = w.first_bad[b * w.at.hidden + d];
+  compute_t<T> h[Cell::kState];
+  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) h[i] = l < bad ? w.iterate[w.at.h(b, l, i, d)] : not_a_number<compute_t<T>>();
+  store_step(w.at, w.tensors, b, l, d, h);
+  if (l + 1 == w.at.seq_len) store_last(w.at, w.tensors, b, d, h);
+  if (l == bad) atomic_min(&w.status->nonfinite, position);
+}
+
+template <class Cell, class T>
+class NewtonUnfused final : public Run {
+  using C = compute_t<T>;
+  static constexpr int K = Cell::kState;
+
+ public:
+  static constexpr const char* kName = "newton_unfused";
+  static constexpr bool kIterates = true, kDeterministic = false;
+  static std::string why_not(const Problem&) { return ""; }
+  static std::int64_t workspace_bytes(const Problem& p) {
+    const Sizes s(p);
+    return s.iterate + s.elements + s.first_bad + s.failed + s.scan + std::int64_t(sizeof(UnfusedStatus)) + kTraceBytes;
+  }
+
+  NewtonUnfused(const Problem& p, Machine& machine) : NewtonUnfused(p, machine, Sizes(p)) {}
+
+  int launches() const override {
+    const int around = 3;  // start, guess, store
+    if (limit_ < 0) return around + 5 + kScanLaunches;  // as recorded: assemble and decide before the loop, then scan, update, assemble, decide in it
+    return around + limit_ * (2 + kScanLaunches);
+  }
+  bool capturable() const override { return limit_ >= 0; }
+  void launch(const Tensors& tensors, Stream stream) override { solve(tensors, stream, nullptr); }
+  void trace(const Tensors& tensors, Stream stream) override {
+    fill_async(trace_.data(), 0, kTraceBytes, stream);
+    solve(tensors, stream, trace_.as<double>());
+  }
+
+  Outcome outcome() override {
+    UnfusedStatus status;
+    machine_.download(&status, status_.data(), sizeof status);
+    Outcome outcome{.iterations = limit_ < 0 ? status.solves : limit_, .nonfinite = place_of(at_, status.nonfinite)};
+    if (limit_ < 0) outcome.converged = status.converged != 0;
+    if (traced_) {
+      double maxima[2][kUnfusedTraced];
+      machine_.download(maxima, trace_.data(), kTraceBytes);
+      const int entries = int(std::min<std::int64_t>(*outcome.iterations + 1, kUnfusedTraced));
+      outcome.residual_max.assign(maxima[0], maxima[0] + entries);
+      outcome.step_max.assign(maxima[1], maxima[1] + entries);
+    }
+    return outcome;
+  }
+
+ private:
+  static constexpr std::int64_t kTraceBytes = 2 * kUnfusedTraced * sizeof(double);
+
+  struct Sizes {
+    std::int64_t iterate, elements, first_bad, failed, scan;  // bytes
+    explicit Sizes(const Problem& p) {
+      const Layout<Cell> at = layout_of<Cell>(p);
+      const std::int64_t count = at.channels() * at.seq_len;
+      iterate = count * K * std::int64_t(sizeof(C));
+      elements = count * std::int64_t(sizeof(Element<C, K>));
+      first_bad = at.channels() * std::int64_t(sizeof(std::int64_t));
+      failed = at.channels() * std::int64_t(sizeof(int));
+      scan = scan_bytes<Element<C, K>>(count);
+    }
+  };
+
+  NewtonUnfused(const Problem& p, Machine& machine, const Sizes& sizes)
+      : at_(layout_of<Cell>(p)),
+        limit_(p.iteration_limit.value_or(-1)),
+        machine_(machine),
+        iterate_(machine, sizes.iterate),
+        elements_(machine, sizes.elements),
+        first_bad_(machine, sizes.first_bad),
+        failed_(machine, sizes.failed),
+        scan_(machine, sizes.scan),
+        status_(machine, sizeof(UnfusedStatus)),
+        trace_(machine, kTraceBytes) {}
+
+  void solve(const Tensors& tensors, Stream stream, double* trace) {
+    const RecurrenceTensors<T> t(tensors);
+    traced_ = trace != nullptr;
+    const Unfused<Cell, T> w{at_,   t, iterate_.template as<C>(), elements_.template as<Element<C, K>>(), first_bad_.template as<std::int64_t>(), failed_.template as<int>(), status_.as<UnfusedStatus>(),
+                             trace};
+    if (limit_ < 0) {
+      // A graph holds its pointers, so each set of tensors has its own, recorded at its first launch: in the warm-up.
+      const auto prologue = [this, w](Stream s, LoopHandle loop) {
+        begin(w, s);
+        assemble(w, s, -1);
+        decide(w, s, loop);
+      };
+      const auto body = [this, w](Stream s, LoopHandle loop) {
+        scan(w, s);
+        update(w, s, -1);
+        assemble(w, s, -1);
+        decide(w, s, loop);
+      };
+      loops_.try_emplace({t.u, t.a, t.h0, t.h, t.last, trace}, prologue, body).first->second.launch(stream);
+    } else {
+      begin(w, stream);
+      for (int k = 0; k < limit_; ++k) {
+        assemble(w, stream, k);
+        scan(w, stream);
+        update(w, stream, k + 1);
+      }
+      if (trace) assemble(w, stream, limit_);
+    }
+    elementwise(&store_kernel<Cell, T>, w, stream, at_.channels() * at_.seq_len);
+  }
+
+  void elementwise(void (*kernel)(Unfused<Cell, T>), const Unfused<Cell, T>& w, Stream stream, std::int64_t count) {
+    prnn::PRNN_BACKEND::launch(kernel, ceil_div(count, kElementwiseThreads), kElementwiseThreads, 0, stream, w);
+  }
+  void begin(const Unfused<Cell, T>& w, Stream stream) {
+    elementwise(&start_kernel<Cell, T>, w, stream, at_.channels());
+    elementwise(&guess_kernel<Cell, T>, w, stream, at_.channels() * at_.seq_len);
+  }
+  void assemble(const Unfused<Cell, T>& w, Stream stream, int number) {
+    prnn::PRNN_BACKEND::launch(&assemble_kernel<Cell, T>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(Element<C, K>), stream, w,
+                               number, limit_ < 0);
+  }
+  void update(const Unfused<Cell, T>& w, Stream stream, int number) {
+    prnn::PRNN_BACKEND::launch(&update_kernel<Cell, T>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(State<C, K>), stream, w, number);
+  }
+  void scan(const Unfused<Cell, T>& w, Stream stream) { prnn::PRNN_BACKEND::scan(scan_.data(), scan_.bytes(), w.elements, at_.channels() * at_.seq_len, stream); }
+  void decide(const Unfused<Cell, T>& w, Stream stream, LoopHandle loop) { prnn::PRNN_BACKEND::launch(&decide_kernel, 1, 1, 0, stream, w.status, loop); }
+
+  const Layout<Cell> at_;
+  const int limit_;  // linear solves, -1: adaptive
+  Machine& machine_;
+  const Buffer iterate_, elements_, first_bad_, failed_, scan_, status_, trace_;
+  std::map<std::array<const void*, 6>, ConditionalLoop> loops_;
+  bool traced_ = false;
+};
+
+PRNN_REGISTER_SOLVER(NewtonUnfused, kDevice);
+
+}  // namespace prnn::PRNN_BACKEND

@@ -1,0 +1,610 @@
+// solvers.emulated.test.cpp: every device solver on the emulated GPU, against plain loops written here.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "kernels/cells/layout.hpp"
+#include "kernels/ops/recurrence.hpp"
+#include "kernels/ops/testing.hpp"
+#include "kernels/primitives/device_emulated.hpp"
+#include "kernels/primitives/machine_host.hpp"
+#include "kernels/primitives/register.hpp"
+
+namespace prnn {
+namespace {
+
+using emulated::Order;
+using emulated::Schedule;
+using testing::Workbench;
+
+constexpr const char* kSolvers[] = {"seq_stepwise", "seq_graph", "seq_fused", "newton_unfused", "newton_fused"};
+constexpr const char* kSequential[] = {"seq_stepwise", "seq_graph", "seq_fused"};
+constexpr const char* kNewton[] = {"newton_unfused", "newton_fused"};
+constexpr double kMostRatio = 16;  // c of design section 6
+
+Machine& machine() {
+  static const std::unique_ptr<Machine> opened = testing::open_machine("emulated");
+  return *opened;
+}
+
+const Policy kTiny = {{"threads", 32}, {"steps_a_thread", 1}, {"channels_a_block", 8}};  // f32: tiles of 4 steps
+
+struct WithSchedule {
+  explicit WithSchedule(Schedule schedule) { emulated::set_schedule(schedule); }
+  ~WithSchedule() { emulated::set_schedule({}); }
+};
+
+template <class Cell, class T>
+Problem problem(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, Policy policy = {}) {
+  Problem p;
+  p.cell = Cell::name;
+  p.storage = storage_of<T>;
+  p.batch = batch;
+  p.hidden = hidden;
+  p.seq_len = seq_len;
+  p.h0 = "random";
+  p.policy = std::move(policy);
+  return p;
+}
+
+/// The numbers of channel (b, d), in X.
+template <class Cell, class X>
+struct Channel {
+  X a[Cell::kWeights], h0[Cell::kState];
+  std::vector<std::array<X, Cell::kInputs>> u;
+
+  template <class T>
+  static Channel of(const Workbench& bench, std::int64_t b, std::int64_t d) {
+    const Layout<Cell> at = layout_of<Cell>(bench.problem);
+    const auto u = bench.values<T>("u"), a = bench.values<T>("a");
+    const auto h0 = bench.values<compute_t<T>>("h0");
+    Channel c;
+    for (int k = 0; k < Cell::kWeights; ++k) c.a[k] = X(to_compute(a[std::size_t(at.a(k, d))]));
+    for (int k = 0; k < Cell::kState; ++k) c.h0[k] = X(h0[std::size_t(at.edge(b, k, d))]);
+    c.u.resize(std::size_t(at.seq_len));
+    for (std::int64_t l = 0; l < at.seq_len; ++l) {
+      for (int k = 0; k < Cell::kInputs; ++k) c.u[std::size_t(l)][std::size_t(k)] = X(to_compute(u[std::size_t(at.u(b, l, k, d))]));
+    }
+    return c;
+  }
+};
+
+template <class A, std::size_t N>
+void copy_to(A (&to)[N], const std::array<A, N>& from) {
+  std::copy(from.begin(), from.end(), to);
+}
+
+/// Largest error of h and last over the bound E_l + u_s |h_l|, E_l = |J_l| E_{l-1} + g_l, against the loop of Cell::step in double.
+template <class Cell, class T>
+double forward_ratio(const Workbench& bench) {
+  using C = compute_t<T>;
+  constexpr int K = Cell::kState;
+  const Layout<Cell> at = layout_of<Cell>(bench.problem);
+  const auto h = bench.values<T>("h");
+  const auto last = bench.values<C>("last");
+  double worst = 0;
+  const auto judge = [&](double got, double truth, double bound) {
+    const double ratio = std::fabs(got - truth) / bound;
+    if (!(ratio <= worst)) worst = ratio;
+  };
+  for (std::int64_t b = 0; b < at.batch; ++b) {
+    for (std::int64_t d = 0; d < at.hidden; ++d) {
+      const auto c = Channel<Cell, double>::template of<T>(bench, b, d);
+      double state[K], error[K] = {};
+      std::copy_n(c.h0, K, state);
+      for (std::int64_t l = 0; l < at.seq_len; ++l) {
+        double u[Cell::kInputs], f[K], jacobian[K][K], g[K], grown[K];
+        copy_to(u, c.u[std::size_t(l)]);
+        step_and_bound<Cell>(state, c.a, u, unit_roundoff_v<C>, gate_error_v<C>, f, jacobian, g);
+        for (int i = 0; i < K; ++i) {
+          grown[i] = g[i];
+          for (int j = 0; j < K; ++j) grown[i] += jacobian[i][j] * error[j];
+        }
+        for (int i = 0; i < K; ++i) {
+          error[i] = grown[i];
+          state[i] = f[i];
+          judge(to_compute(h[std::size_t(at.h(b, l, i, d))]), state[i], error[i] + unit_roundoff_v<T> * std::fabs(state[i]));
+          if (l + 1 == at.seq_len) judge(last[std::size_t(at.edge(b, i, d))], state[i], error[i]);
+        }
+      }
+    }
+  }
+  return worst;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Right answers
+
+template <class Cell, class T>
+void check_right(const Problem& p, std::string_view solver) {
+  Workbench bench(p, machine());
+  const Outcome outcome = bench.solve(solver);
+  const std::string where = std::string(solver) + " " + p.cell + " " + std::string(to_string(p.storage)) + " B " + std::to_string(p.batch) + " D " + std::to_string(p.hidden) + " L " +
+                            std::to_string(p.seq_len) + (p.policy.empty() ? "" : " tiny");
+  const bool newton = solver.starts_with("newton");
+  EXPECT_LE((forward_ratio<Cell, T>(bench)), kMostRatio) << where;
+  EXPECT_LE(bench.ratio_local(), kMostRatio) << where;
+  EXPECT_EQ(outcome.iterations.has_value(), newton) << where;
+  EXPECT_EQ(outcome.converged, newton ? std::optional(true) : std::nullopt) << where;
+  EXPECT_FALSE(outcome.nonfinite) << where;
+}
+
+TEST(EveryDeviceSolver, IsRightAtSmallShapesUnderEverySchedule) {
+  std::uint64_t turn = 0;
+  AllCells::for_each([&]<class Cell>() {
+    for (const char* solver : kSolvers) {
+      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 3, 2}, {1, 8, 17}, {3, 1, 33}, {1, 33, 16}, {2, 9, 50}}) {
+        for (const Policy& policy : {Policy{}, kTiny}) {
+          const WithSchedule set({std::array{Order::ascending, Order::descending, Order::random}[turn % 3], turn});
+          ++turn;
+          check_right<Cell, float>(problem<Cell, float>(batch, hidden, seq_len, policy), solver);
+        }
+      }
+    }
+  });
+}
+
+TEST(EveryDeviceSolver, IsRightInEveryStorageType) {
+  AllCells::for_each([&]<class Cell>() {
+    AllStorages::for_each([&]<class T>() {
+      for (const char* solver : kSolvers) {
+        check_right<Cell, T>(problem<Cell, T>(2, 5, 37), solver);
+        check_right<Cell, T>(problem<Cell, T>(1, 5, 21, {{"threads", 32}, {"channels_a_block", 4}}), solver);
+      }
+    });
+  });
+}
+
+TEST(EveryDeviceSolver, GivesTheSameBitsUnderEverySchedule) {
+  AllCells::for_each([&]<class Cell>() {
+    for (const char* solver : kSolvers) {
+      for (const Policy& policy : {kTiny, Policy{{"threads", 128}, {"steps_a_thread", 4}, {"channels_a_block", 2}}}) {
+        Problem p = problem<Cell, float>(1, 6, 45, policy);
+        p.regime = "wide";
+        std::set<std::vector<unsigned char>> results;
+        for (const Schedule schedule : {Schedule{Order::ascending}, Schedule{Order::descending}, Schedule{Order::random, 1}, Schedule{Order::random, 2}}) {
+          const WithSchedule set(schedule);
+          Workbench bench(p, machine());
+          bench.solve(solver);
+          results.insert(bench.bytes("h"));
+        }
+        EXPECT_EQ(results.size(), 1u) << solver << " " << p.cell;
+      }
+    }
+  });
+}
+
+TEST(TheSequentialSolvers, AgreeToTheBitAndAtAnySplit) {
+  AllCells::for_each([&]<class Cell>() {
+    AllStorages::for_each([&]<class T>() {
+      const Problem whole = problem<Cell, T>(2, 5, 21);
+      Workbench bench(whole, machine());
+      bench.solve("seq_fused");
+      const auto h = bench.bytes("h"), last = bench.bytes("last");
+      for (const char* solver : kSequential) {
+        Workbench again(whole, machine());
+        again.solve(solver);
+        EXPECT_EQ(again.bytes("h"), h) << solver;
+        EXPECT_EQ(again.bytes("last"), last) << solver;
+      }
+      // The state crosses a split in compute type: 16-bit storage must not round it. One batch row, so that steps are contiguous.
+      const Layout<Cell> at = layout_of<Cell>(problem<Cell, T>(1, 5, 21));
+      Workbench unsplit(problem<Cell, T>(1, 5, 21), machine());
+      unsplit.solve("seq_stepwise");
+      const auto u = unsplit.values<T>("u"), a = unsplit.values<T>("a");
+      for (const char* solver : kSequential) {
+        Workbench head(problem<Cell, T>(1, 5, 13), machine()), tail(problem<Cell, T>(1, 5, 8), machine());
+        head.put("u", std::vector<T>(u.begin(), u.begin() + at.u(0, 13, 0, 0)));
+        tail.put("u", std::vector<T>(u.begin() + at.u(0, 13, 0, 0), u.end()));
+        head.put("a", a);
+        tail.put("a", a);
+        head.put("h0", unsplit.values<compute_t<T>>("h0"));
+        head.solve(solver);
+        tail.put("h0", head.values<compute_t<T>>("last"));
+        tail.solve(solver);
+        EXPECT_EQ(tail.bytes("last"), unsplit.bytes("last")) << solver;
+      }
+    });
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Newton's iterates
+
+/// Newton with plain substitution in X on tiles of `tile` steps: exactly `solves` linear solves each. Iterates [k][L][K], k = 0 the guess; each
+/// tile starts from the last iterate of the one before.
+template <class Cell, class X>
+std::vector<std::vector<std::array<X, Cell::kState>>> plain_newton(const Channel<Cell, X>& c, std::int64_t tile, int solves) {
+  constexpr int K = Cell::kState;
+  const std::size_t length = c.u.size();
+  std::vector<std::vector<std::array<X, K>>> iterates(std::size_t(solves + 1), std::vector<std::array<X, K>>(length));
+  std::array<X, K> carry;
+  std::copy_n(c.h0, K, carry.begin());
+  for (std::size_t begin = 0; begin < length; begin += std::size_t(tile)) {
+    const std::size_t end = std::min(length, begin + std::size_t(tile));
+    for (int k = 0; k <= solves; ++k) {
+      X delta[K] = {};
+      for (std::size_t l = begin; l < end; ++l) {
+        X u[Cell::kInputs], before[K] = {}, f[K], jacobian[K][K];
+        copy_to(u, c.u[l]);
+        if (k > 0) copy_to(before, l == begin ? carry : iterates[std::size_t(k - 1)][l - 1]);
+        step_and_jacobian<Cell>(before, c.a, u, f, jacobian);
+        X next[K];
+        for (int i = 0; i < K; ++i) {
+          if (k == 0) {
+            iterates[0][l][std::size_t(i)] = f[i];
+            continue;
+          }
+          const X h = iterates[std::size_t(k - 1)][l][std::size_t(i)];
+          next[i] = f[i] - h;
+          for (int j = 0; j < K; ++j) next[i] += jacobian[i][j] * delta[j];
+          iterates[std::size_t(k)][l][std::size_t(i)] = h + next[i];
+        }
+        if (k > 0) std::copy_n(next, K, delta);
+      }
+    }
+    carry = iterates[std::size_t(solves)][end - 1];
+  }
+  return iterates;
+}
+
+std::int64_t tile_of(const Problem& p, std::string_view solver) {
+  if (solver == "newton_unfused") return p.seq_len;
+  const Policy policy = find_solver(solver, "emulated", p)->prepare(p, machine())->policy();
+  return policy.at("threads") / policy.at("channels_a_block") * policy.at("steps_a_thread");
+}
+
+TEST(ANewtonSolverAtAFixedCount, GivesTheTrueIterates) {
+  AllCells::for_each([&]<class Cell>() {
+    constexpr std::size_t K = Cell::kState;
+    for (const char* solver : kNewton) {
+      for (const int solves : {0, 1, 2, 3}) {
+        for (const Policy& policy : {kTiny, Policy{{"threads", 64}, {"steps_a_thread", 4}, {"channels_a_block", 8}}, Policy{}}) {
+          Problem p = problem<Cell, float>(2, 3, 39, policy);
+          p.iteration_limit = solves;
+          Workbench bench(p, machine());
+          const Outcome outcome = bench.solve(solver);
+          EXPECT_EQ(outcome.iterations, solves);
+          EXPECT_FALSE(outcome.converged) << "nothing was checked, so nothing is claimed";
+          const Layout<Cell> at = layout_of<Cell>(p);
+          const auto h = bench.values<float>("h");
+          const std::int64_t tile = tile_of(p, solver);
+          double error = 0, plain_error = 0, size = 1;
+          for (std::int64_t b = 0; b < 2; ++b) {
+            for (std::int64_t d = 0; d < 3; ++d) {
+              const auto truth = plain_newton<Cell, double>(Channel<Cell, double>::template of<float>(bench, b, d), tile, solves).back();
+              const auto plain = plain_newton<Cell, float>(Channel<Cell, float>::template of<float>(bench, b, d), tile, solves).back();
+              for (std::size_t l = 0; l < truth.size(); ++l) {
+                for (std::size_t i = 0; i < K; ++i) {
+                  error = std::max(error, std::fabs(double(h[std::size_t(at.h(b, std::int64_t(l), int(i), d))]) - truth[l][i]));
+                  plain_error = std::max(plain_error, std::fabs(double(plain[l][i]) - truth[l][i]));
+                  size = std::max(size, std::fabs(truth[l][i]));
+                }
+              }
+            }
+          }
+          // The scan may lose what plain substitution in the same precision loses, times c.
+          EXPECT_LE(error, kMostRatio * (plain_error + unit_roundoff_v<float> * size)) << solver << " " << p.cell << " solves " << solves << " tile " << tile;
+        }
+      }
+    }
+  });
+}
+
+TEST(ANewtonSolver, TracesResidualAndStepOfEachIterate) {
+  AllCells::for_each([&]<class Cell>() {
+    constexpr std::size_t K = Cell::kState;
+    for (const char* solver : kNewton) {
+      for (const std::optional<int> limit : {std::optional<int>{}, std::optional<int>{2}}) {
+        Problem p = problem<Cell, double>(1, 5, 24, {{"threads", 64}, {"channels_a_block", 4}});
+        p.iteration_limit = limit;
+        Workbench bench(p, machine());
+        const Outcome untraced = bench.solve(solver);
+        EXPECT_TRUE(untraced.residual_max.empty());
+        const auto h = bench.bytes("h");
+        const Outcome outcome = bench.solve(solver, true);
+        EXPECT_EQ(bench.bytes("h"), h) << "a trace changes nothing";
+        EXPECT_EQ(outcome.iterations, untraced.iterations);
+        ASSERT_EQ(outcome.residual_max.size(), std::size_t(*outcome.iterations) + 1);
+        ASSERT_EQ(outcome.step_max.size(), outcome.residual_max.size());
+        EXPECT_EQ(outcome.step_max[0], 0);
+        // The first residuals are large: plain Newton gives them to many digits.
+        double residual[2] = {}, step = 0;
+        for (std::int64_t d = 0; d < 5; ++d) {
+          const auto c = Channel<Cell, double>::template of<double>(bench, 0, d);
+          const auto iterates = plain_newton<Cell, double>(c, tile_of(p, solver), 1);
+          for (std::size_t l = 0; l < 24; ++l) {
+            for (int k = 0; k < 2; ++k) {
+              double u[Cell::kInputs], before[K], f[K];
+              copy_to(u, c.u[l]);
+              for (std::size_t i = 0; i < K; ++i) before[i] = l == 0 ? c.h0[i] : iterates[std::size_t(k)][l - 1][i];
+              Cell::step(before, c.a, u, f);
+              for (std::size_t i = 0; i < K; ++i) residual[k] = std::max(residual[k], std::fabs(f[i] - iterates[std::size_t(k)][l][i]));
+            }
+            for (std::size_t i = 0; i < K; ++i) step = std::max(step, std::fabs(iterates[1][l][i] - iterates[0][l][i]));
+          }
+        }
+        if (tile_of(p, solver) >= 24) {
+          const double roundoff = 24 * kMostRatio * unit_roundoff_v<double>;
+          EXPECT_NEAR(outcome.residual_max[0], residual[0], roundoff);
+          EXPECT_NEAR(outcome.residual_max[1], residual[1], roundoff);
+          EXPECT_NEAR(outcome.step_max[1], step, roundoff);
+        } else {
+          FAIL() << "one tile must hold the sequence";
+        }
+        if (!limit) {
+          EXPECT_LE(outcome.residual_max.back(), 8 * unit_roundoff_v<double> * 4);
+        }
+      }
+    }
+  });
+}
+
+/// All recurrent weights zero.
+template <class Cell>
+Workbench without_recurrence(std::int64_t seq_len, Policy policy) {
+  Problem p = problem<Cell, float>(1, 3, seq_len, std::move(policy));
+  Workbench bench(p, machine());
+  bench.put("a", std::vector<float>(Cell::kWeights * 3));
+  return bench;
+}
+
+TEST(ANewtonSolver, CountsLinearSolves) {
+  for (const char* solver : kNewton) {
+    for (const Policy& policy : {Policy{}, kTiny}) {
+      EXPECT_EQ(without_recurrence<ElmanDiag>(20, policy).solve(solver).iterations, 0) << "the guess is the answer";
+      EXPECT_EQ(without_recurrence<GruDiag>(20, policy).solve(solver).iterations, 1) << "linear in h";
+      EXPECT_EQ(without_recurrence<LstmCifgDiag>(20, policy).solve(solver).iterations, 2) << "h = o tanh(c) is not linear in c";
+    }
+  }
+}
+
+TEST(ANewtonSolver, ConvergesOrSaysThatItDidNot) {
+  AllCells::for_each([&]<class Cell>() {
+    for (const char* solver : kNewton) {
+      for (const double deviation : {1.0, 2.0, 4.0}) {
+        for (const Policy& policy : {kTiny, Policy{{"threads", 256}, {"steps_a_thread", 4}, {"channels_a_block", 2}}}) {
+          Problem p = problem<Cell, float>(1, 8, 150, policy);
+          p.weight_std = deviation;
+          Workbench bench(p, machine());
+          const Outcome outcome = bench.solve(solver);
+          ASSERT_TRUE(outcome.converged);
+          if (*outcome.converged) {
+            EXPECT_LE(bench.ratio_local(), kMostRatio) << solver << " " << p.cell << " " << deviation;
+          }
+          if (std::string_view(solver) == "newton_fused") {
+            EXPECT_TRUE(*outcome.converged) << p.cell << " " << deviation;
+          }
+          EXPECT_FALSE(outcome.nonfinite);
+        }
+      }
+    }
+  });
+}
+
+TEST(ANewtonSolver, StopsAtItsCapAndSaysSo) {
+  // Finite numbers whose gate argument is inf - inf: no iterate of step 0 can pass.
+  Problem p = problem<LstmCifgDiag, float>(1, 2, 6, kTiny);
+  Workbench bench(p, machine());
+  auto a = bench.values<float>("a");
+  a[0 * 2 + 1] = 3e38f;   // a_f
+  a[3 * 2 + 1] = -3e38f;  // c_f
+  bench.put("a", a);
+  bench.put("h0", std::vector<float>{0, 4, 0, 4});
+  for (const char* solver : kNewton) {
+    const Outcome outcome = bench.solve(solver);
+    EXPECT_EQ(outcome.converged, false) << solver;
+    EXPECT_EQ(outcome.iterations, std::string_view(solver) == "newton_fused" ? 4 + 1 : 256);
+    EXPECT_FALSE(outcome.nonfinite) << "the iterate itself is a number";
+  }
+}
+
+TEST(ANewtonSolver, KeepsAnExactPrefixWhereProductsOfJacobiansOverflow) {
+  // h' = tanh(a h + u) held at 0 by u = 0 and h0 = 0: J = 40 at every step, and 40^64 is beyond f32.
+  Problem p = problem<ElmanDiag, float>(1, 2, 120, {{"threads", 128}, {"steps_a_thread", 4}, {"channels_a_block", 4}});
+  Workbench bench(p, machine());
+  bench.put("a", std::vector<float>{40, 0.5f});
+  bench.put("h0", std::vector<float>{0, 0});
+  std::vector<float> u(240);
+  u[100 * 2] = 0.25f;
+  bench.put("u", u);
+  const Outcome outcome = bench.solve("newton_fused");
+  EXPECT_EQ(outcome.converged, true);
+  EXPECT_LE(bench.ratio_local(), kMostRatio);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Numbers that are not finite
+
+struct Injection {
+  const char* tensor;
+  std::int64_t l;  // of u
+  int k;
+  float value;
+};
+
+TEST(EveryDeviceSolver, ConfinesANonFiniteNumberToItsChannel) {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  constexpr std::int64_t kLength = 19, kHidden = 9, kBatch = 2;
+  constexpr std::int64_t kBadB = 1, kBadD = 6;
+  AllCells::for_each([&]<class Cell>() {
+    const int last_input = Cell::kInputs - 1, last_state = Cell::kState - 1;
+    for (const char* solver : kSolvers) {
+      for (const Policy& policy : {kTiny, Policy{{"threads", 64}, {"steps_a_thread", 4}, {"channels_a_block", 8}}}) {
+        for (const std::optional<int> limit : {std::optional<int>{}, std::optional<int>{2}}) {
+          if (limit && !std::string_view(solver).starts_with("newton")) continue;
+          Problem p = problem<Cell, float>(kBatch, kHidden, kLength, policy);
+          p.iteration_limit = limit;
+          const Layout<Cell> at = layout_of<Cell>(p);
+          Workbench clean(p, machine());
+          // Its neighbours stop iterating before this channel does: their bits must not show it.
+          auto weights = clean.template values<float>("a");
+          for (int k = 0; k < Cell::kWeights; ++k) weights[std::size_t(at.a(k, kBadD))] *= 8;
+          clean.put("a", weights);
+          clean.solve(solver);
+          const auto expected = clean.template values<float>("h");
+          for (const Injection& injection : {Injection{"u", 7, last_input, nan}, Injection{"u", 0, 0, inf}, Injection{"u", kLength - 1, 0, -inf}, Injection{"h0", 0, last_state, inf}}) {
+            Workbench bench(p, machine());
+            auto values = bench.template values<float>(injection.tensor);
+            const bool input = std::string_view(injection.tensor) == "u";
+            values[std::size_t(input ? at.u(kBadB, injection.l, injection.k, kBadD) : at.edge(kBadB, injection.k, kBadD))] = injection.value;
+            bench.put(injection.tensor, values);
+            bench.put("a", weights);
+            const Outcome outcome = bench.solve(solver);
+            const std::string where = std::string(solver) + " " + p.cell + " " + injection.tensor + " l " + std::to_string(injection.l) + (limit ? " fixed" : "");
+            EXPECT_EQ(outcome.nonfinite, (std::array<std::int64_t, 3>{kBadB, injection.l, kBadD})) << where;
+            if (!limit && std::string_view(solver).starts_with("newton")) {
+              EXPECT_EQ(outcome.converged, true) << where;
+            }
+            const auto h = bench.template values<float>("h"), last = bench.template values<float>("last");
+            for (std::int64_t b = 0; b < kBatch; ++b) {
+              for (std::int64_t l = 0; l < kLength; ++l) {
+                for (int i = 0; i < Cell::kState; ++i) {
+                  for (std::int64_t d = 0; d < kHidden; ++d) {
+                    const std::size_t at_h = std::size_t(at.h(b, l, i, d));
+                    if (b != kBadB || d != kBadD) {
+                      ASSERT_EQ(h[at_h], expected[at_h]) << where << ": another channel changed, l " << l << " d " << d;
+                    } else {
+                      ASSERT_EQ(std::isnan(h[at_h]), l >= injection.l) << where << ", l " << l;
+                    }
+                  }
+                }
+              }
+            }
+            for (int i = 0; i < Cell::kState; ++i) EXPECT_TRUE(std::isnan(last[std::size_t(at.edge(kBadB, i, kBadD))])) << where;
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(EveryDeviceSolver, ReportsTheFirstOfSeveralPlacesAndWeightsThatAreNotFinite) {
+  for (const char* solver : kSolvers) {
+    const Problem p = problem<GruDiag, float>(2, 40, 12, kTiny);
+    const Layout<GruDiag> at = layout_of<GruDiag>(p);
+    Workbench bench(p, machine());
+    auto u = bench.values<float>("u");
+    for (const auto& [b, l, d] : std::vector<std::array<std::int64_t, 3>>{{0, 9, 1}, {0, 5, 39}, {0, 6, 38}, {0, 5, 20}, {1, 0, 3}, {0, 11, 20}}) {
+      u[std::size_t(at.u(b, l, 1, d))] = std::numeric_limits<float>::quiet_NaN();
+    }
+    bench.put("u", u);
+    EXPECT_EQ(bench.solve(solver).nonfinite, (std::array<std::int64_t, 3>{0, 5, 20})) << solver;
+    auto a = bench.values<float>("a");
+    a[std::size_t(at.a(2, 33))] = std::numeric_limits<float>::infinity();
+    bench.put("a", a);
+    EXPECT_EQ(bench.solve(solver).nonfinite, (std::array<std::int64_t, 3>{0, 0, 33})) << solver;
+  }
+}
+
+TEST(ANewtonSolverAtAFixedCount, ReportsAnIterateThatOverflows) {
+  // The scan runs products of J = 40 over 60 steps from a residual that is not small.
+  for (const char* solver : kNewton) {
+    Problem p = problem<ElmanDiag, float>(1, 3, 60, {{"threads", 64}, {"steps_a_thread", 4}, {"channels_a_block", 4}});
+    p.iteration_limit = 1;
+    Workbench bench(p, machine());
+    bench.put("a", std::vector<float>{0.5f, 1e4f, 0.5f});
+    bench.put("u", std::vector<float>(180));
+    bench.put("h0", std::vector<float>{0.5f, 0.5f, 0.5f});
+    const Outcome outcome = bench.solve(solver);
+    ASSERT_TRUE(outcome.nonfinite) << solver;
+    EXPECT_EQ((*outcome.nonfinite)[2], 1);
+    const auto h = bench.values<float>("h");
+    const std::int64_t first = (*outcome.nonfinite)[1];
+    for (std::int64_t l = 0; l < 60; ++l) {
+      EXPECT_EQ(std::isnan(h[std::size_t(l * 3 + 1)]), l >= first) << solver << " " << l;
+      EXPECT_TRUE(std::isfinite(h[std::size_t(l * 3)]));
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What a solver says about itself
+
+TEST(EveryDeviceSolver, DeclaresItsLaunchesAndWhereItIsUndefined) {
+  Problem p = problem<GruDiag, float>(1, 5, 21);
+  const auto run = [&](const char* solver) { return find_solver(solver, "emulated", p)->prepare(p, machine()); };
+  for (const char* solver : kSolvers) {
+    const Solver* found = find_solver(solver, "emulated", p);
+    ASSERT_TRUE(found) << solver;
+    const bool newton = std::string_view(solver).starts_with("newton");
+    EXPECT_EQ(found->iterates, newton);
+    EXPECT_EQ(found->deterministic, std::string_view(solver) != "newton_unfused");
+    EXPECT_EQ(found->why_not(p), "");
+    Problem fixed = p;
+    fixed.iteration_limit = 3;
+    EXPECT_EQ(found->why_not(fixed), newton ? "" : std::string(solver) + " has no iterations to limit");
+  }
+  EXPECT_EQ(run("seq_stepwise")->launches(), 21);
+  EXPECT_EQ(run("seq_graph")->launches(), 21);
+  EXPECT_EQ(run("seq_fused")->launches(), 1);
+  EXPECT_EQ(run("newton_fused")->launches(), 1);
+  EXPECT_TRUE(run("seq_stepwise")->capturable());
+  EXPECT_FALSE(run("seq_graph")->capturable());
+  EXPECT_FALSE(run("newton_unfused")->capturable());
+  EXPECT_EQ(run("seq_fused")->policy(), (Policy{{"threads", 32}, {"prefetch", 8}}));
+  p.policy = kTiny;
+  EXPECT_EQ(run("newton_fused")->policy(), kTiny);
+  p.policy = {{"prefetch", 4}};
+  EXPECT_EQ(find_solver("seq_fused", "emulated", p)->why_not(p), "policy prefetch = 4: is compiled for 8");
+  p.policy = {{"threads", 48}};
+  for (const char* solver : {"seq_stepwise", "seq_graph", "seq_fused", "newton_fused"}) EXPECT_NE(find_solver(solver, "emulated", p)->why_not(p), "") << solver;
+  p.policy = {};
+  p.iteration_limit = 3;
+  EXPECT_TRUE(run("newton_unfused")->capturable());
+  EXPECT_EQ(run("newton_unfused")->launches(), 3 + 3 * 3);
+}
+
+TEST(EveryDeviceSolver, ServesSeveralSetsOfTensorsAlternately) {
+  const Problem p = problem<GruDiag, float>(2, 5, 21);
+  Problem other = p;
+  other.seed = 2;
+  for (const char* solver : kSolvers) {
+    Workbench first(p, machine()), second(other, machine());
+    const auto run = find_solver(solver, "emulated", p)->prepare(p, machine());
+    for (int turn = 0; turn < 2; ++turn) {
+      for (Workbench* bench : {&first, &second}) {
+        bench->poison_outputs();
+        run->launch(bench->tensors, machine().stream());
+        EXPECT_LE((forward_ratio<GruDiag, float>(*bench)), kMostRatio) << solver;
+      }
+    }
+    first.put("u", std::vector<float>(std::size_t(first.tensors.at("u").spec.elements()), std::numeric_limits<float>::quiet_NaN()));
+    run->launch(first.tensors, machine().stream());
+    EXPECT_TRUE(run->outcome().nonfinite) << solver;
+    run->launch(second.tensors, machine().stream());
+    EXPECT_FALSE(run->outcome().nonfinite) << solver << ": the status is of the last launch";
+  }
+}
+
+/// Counts what a solver allocates.
+class CountingMachine : public HostMachine {
+ public:
+  std::string_view device() const override { return "emulated"; }
+  void* allocate(std::int64_t bytes) override {
+    allocated += bytes;
+    return HostMachine::allocate(bytes);
+  }
+  std::int64_t allocated = 0;
+};
+
+TEST(EveryDeviceSolver, AllocatesExactlyItsDeclaredWorkspace) {
+  for (const char* solver : kSolvers) {
+    for (const Policy& policy : {Policy{}, kTiny}) {
+      const Problem p = problem<LstmCifgDiag, float>(3, 40, 10, policy);
+      CountingMachine counting;
+      const Solver* found = find_solver(solver, "emulated", p);
+      const auto run = found->prepare(p, counting);
+      EXPECT_EQ(counting.allocated, found->workspace_bytes(p)) << solver;
+      EXPECT_GT(counting.allocated, 0) << solver;
+      Workbench bench(p, counting);
+      const std::int64_t before = counting.allocated;
+      run->launch(bench.tensors, nullptr);
+      EXPECT_EQ(counting.allocated, before) << solver << " allocates in a launch";
+    }
+  }
+}
+
+}  // namespace
+}  // namespace prnn
