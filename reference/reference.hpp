@@ -1,0 +1,159 @@
+// reference.hpp: the truth at 50 digits, and the verdict on computed states (design section 6). Plain C++: Boost and Eigen stay in the .cpp files.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/api.hpp"
+#include "kernels/ops/recurrence.hpp"
+#include "reference/thresholds.hpp"
+
+namespace prnn {
+
+/// Raise it whenever a number of the truth or a byte of the cache changes: it is part of the cache's key.
+inline constexpr int kReferenceVersion = 1;
+/// What a record says under error.reference.
+inline constexpr const char* kReferenceName = "mpfr, 50 digits against 40";
+
+/// A number of the reference, rounded to 32 digits: high + low, high being the nearest double.
+struct DoubleDouble {
+  double high = 0, low = 0;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sequential truth (sequential.cpp)
+
+using Deadline = std::chrono::steady_clock::time_point;
+inline constexpr Deadline kNoDeadline = Deadline::max();
+
+struct Truth {
+  std::int64_t steps = 0;            // at most the channel's seq_len
+  std::vector<DoubleDouble> states;  // [steps, kState]
+  std::vector<float> difference;     // [steps, kState]: |50 digits - 40 digits|
+  bool ends = false;                 // no verdict is possible beyond steps: more of them are of no use
+};
+
+/// The states of a channel, step by step. Stops early at the deadline and, with until_hopeless set, where the error bound of that compute
+/// type is too large for any verdict (Truth::ends).
+Truth true_states(const ChannelData&, Deadline = kNoDeadline, std::optional<Storage> until_hopeless = {});
+
+/// Sum over steps of state^2: of all components, or of the last one only (the output).
+enum class Loss { all_components, last_component };
+
+/// Gradients of a loss at 50 digits, by reverse accumulation.
+struct Gradients {
+  std::vector<DoubleDouble> weights;  // [kWeights]
+  std::vector<DoubleDouble> inputs;   // [L, kInputs]
+  std::vector<DoubleDouble> initial;  // [kState]
+};
+Gradients true_gradients(const ChannelData&, Loss);
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Cache of truths on disk (cache.cpp)
+
+/// The channels (b, d) of a problem that are held against the truth: at most 4, a function of batch and hidden alone.
+std::vector<std::array<std::int64_t, 2>> sampled_channels(const Problem&);
+
+/// One file a channel, written atomically, with a checksum: a damaged file is recomputed, never trusted. A long entry serves every
+/// shorter length. Computing shares one limit of wall-clock seconds: when it is spent, truths get shorter, never wrong.
+class ReferenceCache {
+ public:
+  /// Makes the directory; throws BadInput where that fails. limit_s: seconds this object may compute for.
+  explicit ReferenceCache(std::filesystem::path directory, double limit_s = std::numeric_limits<double>::infinity());
+
+  struct Filled {
+    std::int64_t channels = 0, computed = 0, cut_short = 0;
+  };
+  /// Computes what is missing of the sampled channels of all problems, in parallel, short ones first. progress(done, total) of channels.
+  Filled fill(const std::vector<Problem>&, const std::function<void(std::int64_t, std::int64_t)>& progress = {});
+
+  /// The first seq_len steps of a channel, or fewer (hopeless beyond, or out of time). From the file where it serves, else computed and stored.
+  /// Throws std::runtime_error where the file cannot be written (disk full).
+  Truth truth(const Problem&, std::int64_t b, std::int64_t d);
+
+  double spent_s() const { return spent_s_; }
+  std::filesystem::path file_of(const Problem&, std::int64_t b, std::int64_t d) const;
+
+ private:
+  std::filesystem::path directory_;
+  double limit_s_, spent_s_ = 0;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Verdict (judge.cpp)
+
+/// Design section 6, test 2: the sampled channels of `computed` (b, d) -> stored h [L, kState] against the truth. Fills every field of the
+/// report but ratio_local; errors are over the judged prefixes. An element that is NaN where the truth is finite makes the ratio NaN.
+void judge_forward(const Problem&, const std::function<std::vector<double>(std::int64_t b, std::int64_t d)>& computed, ReferenceCache&, ErrorReport&);
+
+/// E_l of one channel [truth.steps, kState]: E_l = |J_l| E_{l-1} + g_l along the truth, rounding of the compute type of `storage`.
+std::vector<double> forward_bound(const ChannelData&, const Truth&, Storage storage);
+
+/// A channel with its truth and what a solver made of it.
+struct JudgedChannel {
+  std::array<std::int64_t, 2> id{};  // (b, d)
+  ChannelData data;
+  Truth truth;
+  std::vector<double> computed;     // [L, kState]
+  std::vector<std::int64_t> steps;  // 0-based, increasing: those judged; empty: all
+};
+/// The same verdict on any channels.
+void judge_channels(const std::vector<JudgedChannel>&, Storage storage, ErrorReport&);
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Newton (newton_system.cpp)
+
+/// The true iterates of eq. 2.1: h^0_l = f(0, u_l), then every unknown of the sequence at once per linear solve.
+struct NewtonIterates {
+  std::vector<std::vector<double>> states;    // [count + 1][L, kState]
+  std::vector<std::vector<double>> residual;  // [count + 1][L, kState]: f(h_{l-1}, u_l) - h_l of the iterate, taken at 50 digits
+  double residual_max(std::size_t iterate) const;
+};
+/// count linear solves of the dense block-bidiagonal system in 50 digits; throws BadInput above L kState = 256.
+NewtonIterates true_iterates(const ChannelData&, int count);
+/// The same in double, up to L kState = 2048.
+NewtonIterates double_iterates(const ChannelData&, int count);
+/// Running bound on the rounding error of each iterate [count + 1][L, kState], computed in the compute type of `storage`; see newton_system.cpp.
+std::vector<std::vector<double>> iterate_bounds(const ChannelData&, const NewtonIterates&, Storage storage);
+/// Largest error over bound of iterates 1 .. count of a solver: run(k) returns its stored h [L, kState] with iteration_limit = k (one tile).
+/// Judged while the bound is below kJudgedBelow; NaN never passes. `judged`, if given, receives how many elements were.
+double iterate_ratio(const ChannelData&, int count, Storage storage, const std::function<std::vector<double>(int iteration_limit)>& run, std::int64_t* judged = nullptr);
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Witness files: exact inputs with true states and gradients made by other hands (witness.cpp)
+
+struct WitnessChannel {
+  ChannelData data;
+  Truth truth;                                                        // the reference's, every step
+  std::vector<DoubleDouble> states;                                   // [state_steps, kState]
+  std::vector<DoubleDouble> grad_weights, grad_inputs, grad_initial;  // as Gradients; empty without loss
+};
+
+struct WitnessFile {
+  std::string path, cell, set;
+  std::int64_t seq_len = 0;
+  std::vector<std::int64_t> state_steps;  // 0-based steps whose states the file has
+  std::optional<Loss> loss;               // none: no gradients
+  std::vector<WitnessChannel> channels;
+};
+/// Throws BadInput, one line naming file and key.
+WitnessFile read_witness(const std::string& path);
+
+/// Largest difference between the reference and the file, relative to max(1, |x|). NaN fails.
+struct WitnessDifference {
+  double states = 0, grad_weights = 0, grad_inputs = 0, grad_initial = 0;
+  bool agrees() const { return states <= kWitnessTolerance && grad_weights <= kWitnessTolerance && grad_inputs <= kWitnessTolerance && grad_initial <= kWitnessTolerance; }
+};
+WitnessDifference witness_reference_check(const WitnessFile&);
+
+/// Verdict on a solver's states, computed(channel) -> h [L, kState], against the FILE's values, with the bound along the reference.
+void judge_witness(const WitnessFile&, const std::function<std::vector<double>(std::int64_t channel)>& computed, Storage, ErrorReport&);
+
+}  // namespace prnn

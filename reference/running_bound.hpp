@@ -1,0 +1,58 @@
+// running_bound.hpp: the bound E_l = |J_l| E_{l-1} + g_l of design section 6 along a sequence, and the dispatch from a cell's name to its type.
+#pragma once
+
+#include <cmath>
+#include <string>
+
+#include "kernels/api.hpp"
+#include "kernels/cells/all.hpp"
+
+namespace prnn {
+
+/// f.template operator()<Cell>() for the cell of that name; throws BadInput where there is none.
+template <class F>
+void for_cell(const std::string& name, F&& f) {
+  bool found = false;
+  AllCells::for_each([&]<class Cell>() {
+    if (name != Cell::name) return;
+    found = true;
+    f.template operator()<Cell>();
+  });
+  if (!found) throw BadInput("unknown cell '" + name + "'");
+}
+
+/// Stated error of one gate, computed in the compute type of a storage type.
+inline double gate_error(Storage storage) { return compute_storage(storage) == Storage::f64 ? gate_error_v<double> : gate_error_v<float>; }
+
+/// storing_error<T>() for a storage type known at run time.
+inline double storing_error(Storage storage, double x) {
+  switch (storage) {
+    case Storage::f32: return storing_error<float>(x);
+    case Storage::f64: return storing_error<double>(x);
+    case Storage::bf16: return storing_error<Bf16>(x);
+    case Storage::f16: return storing_error<F16>(x);
+  }
+  return 0;
+}
+
+template <class Cell>
+struct RunningBound {
+  static constexpr int K = Cell::kState;
+  double unit_roundoff, gate_error;
+  double error[K] = {};  // E_l; the initial state is exact
+
+  explicit RunningBound(Storage storage) : unit_roundoff(prnn::unit_roundoff(compute_storage(storage))), gate_error(prnn::gate_error(storage)) {}
+
+  /// One step from h_{l-1}, component by component with the matrix |J_l|.
+  void advance(const double (&h_before)[K], const double (&a)[Cell::kWeights], const double (&u)[Cell::kInputs]) {
+    double f[K], abs_jacobian[K][K], g[K], next[K];
+    step_and_bound<Cell>(h_before, a, u, unit_roundoff, gate_error, f, abs_jacobian, g);
+    for (int i = 0; i < K; ++i) {
+      next[i] = g[i];
+      for (int j = 0; j < K; ++j) next[i] += abs_jacobian[i][j] * error[j];
+    }
+    for (int i = 0; i < K; ++i) error[i] = next[i];
+  }
+};
+
+}  // namespace prnn

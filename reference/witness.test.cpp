@@ -1,0 +1,206 @@
+// witness.test.cpp: the reference against numbers of other hands, and that a damaged witness file is refused or found out.
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "reference/reference.hpp"
+#include "reference/running_bound.hpp"
+
+namespace prnn {
+namespace {
+
+using Json = nlohmann::json;
+const std::filesystem::path kWitness = std::filesystem::path(__FILE__).parent_path() / "testdata" / "witness";
+
+std::vector<std::filesystem::path> witness_files() {
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(kWitness)) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+Json load(const char* name) { return Json::parse(std::ifstream(kWitness / name)); }
+
+/// Reads what `json` says, through a file of its own.
+WitnessFile read(const Json& json) {
+  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / "prnn_witness_edited.json";
+  std::ofstream(path) << json.dump();
+  return read_witness(path.string());
+}
+
+/// The message of the BadInput that reading gives; empty if it reads.
+std::string refusal(const Json& json) {
+  try {
+    read(json);
+    return "";
+  } catch (const BadInput& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("prnn_witness_edited.json"), std::string::npos) << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+    return message;
+  }
+}
+
+template <class C>
+std::vector<double> evaluate(const ChannelData& data) {
+  std::vector<double> out;
+  for_cell(data.cell, [&]<class Cell>() {
+    C h[Cell::kState], a[Cell::kWeights], u[Cell::kInputs], next[Cell::kState];
+    std::copy_n(data.initial.begin(), Cell::kState, h);
+    std::copy_n(data.weights.begin(), Cell::kWeights, a);
+    for (std::int64_t l = 0; l < data.seq_len; ++l) {
+      std::copy_n(data.inputs.begin() + l * Cell::kInputs, Cell::kInputs, u);
+      Cell::step(h, a, u, next);
+      std::copy_n(next, Cell::kState, h);
+      out.insert(out.end(), std::begin(h), std::end(h));
+    }
+  });
+  return out;
+}
+
+template <class C>
+ErrorReport verdict(const WitnessFile& file) {
+  ErrorReport report;
+  judge_witness(
+      file, [&](std::int64_t c) { return evaluate<C>(file.channels[std::size_t(c)].data); }, std::is_same_v<C, double> ? Storage::f64 : Storage::f32, report);
+  return report;
+}
+
+TEST(Witness, ReferenceAgreesWithEveryFile) {
+  ASSERT_EQ(witness_files().size(), 12u);
+  for (const auto& path : witness_files()) {
+    const WitnessFile file = read_witness(path.string());
+    const WitnessDifference difference = witness_reference_check(file);
+    EXPECT_TRUE(difference.agrees()) << path << " states " << difference.states << " weights " << difference.grad_weights << " inputs " << difference.grad_inputs << " initial "
+                                     << difference.grad_initial;
+  }
+}
+
+TEST(Witness, SequentialFloatAndDoublePass) {
+  for (const auto& path : witness_files()) {
+    const WitnessFile file = read_witness(path.string());
+    const ErrorReport f32 = verdict<float>(file), f64 = verdict<double>(file);
+    EXPECT_TRUE(passes(*f32.ratio_forward)) << path << " " << *f32.ratio_forward;
+    EXPECT_TRUE(passes(*f64.ratio_forward)) << path << " " << *f64.ratio_forward;
+    EXPECT_EQ(*f64.verified_prefix, file.seq_len) << path;
+    EXPECT_EQ(f64.channels_checked.size(), file.channels.size());
+    EXPECT_NE(f64.reference.find(file.set), std::string::npos);
+  }
+}
+
+TEST(Witness, FindsOneStateChangedByAThousandth) {
+  for (const char* name : {"gru_diag-base.json", "lstm_cifg_diag-base.json", "elman_diag-base.json", "lstm_cifg_diag-long.json"}) {
+    Json json = load(name);
+    const std::size_t channel = json["channels"].size() - 1, step = json["state_steps"].size() / 2;
+    Json& state = json["channels"][channel]["states"][step].back();
+    state = std::to_string(std::stod(state.get<std::string>()) * 1.001);
+    const WitnessFile file = read(json);
+    EXPECT_FALSE(witness_reference_check(file).agrees()) << name;
+    EXPECT_FALSE(passes(*verdict<float>(file).ratio_forward)) << name;
+    EXPECT_FALSE(passes(*verdict<double>(file).ratio_forward)) << name;
+  }
+}
+
+TEST(Witness, FindsAChangedGradientOfEveryKind) {
+  const auto agrees_with = [](auto&& change) {
+    Json json = load("lstm_cifg_diag-start.json");
+    change(json["channels"][1]);
+    return witness_reference_check(read(json)).agrees();
+  };
+  const auto nudge = [](Json& value) { value = std::to_string(std::stod(value.get<std::string>()) * 1.001); };
+  EXPECT_FALSE(agrees_with([&](Json& channel) { nudge(channel["grad_weights"][3]); }));
+  EXPECT_FALSE(agrees_with([&](Json& channel) { nudge(channel["grad_inputs"][5][2]); }));
+  EXPECT_FALSE(agrees_with([&](Json& channel) { nudge(channel["grad_initial_state"][0]); }));
+  // and the other loss gives other gradients
+  Json json = load("lstm_cifg_diag-base.json");
+  json["loss"] = "sum over steps of (last state component)^2";
+  EXPECT_FALSE(witness_reference_check(read(json)).agrees());
+}
+
+TEST(Witness, ReadsWhatTheFileSays) {
+  const WitnessFile file = read_witness((kWitness / "lstm_cifg_diag-long.json").string());
+  EXPECT_EQ(file.cell, "lstm_cifg_diag");
+  EXPECT_EQ(file.set, "long");
+  EXPECT_EQ(file.seq_len, 4097);
+  EXPECT_FALSE(file.loss);
+  ASSERT_EQ(file.channels.size(), 2u);
+  EXPECT_EQ(file.state_steps.size(), 30u);
+  EXPECT_EQ(file.state_steps.back(), 4096);
+  const Json channel = load("lstm_cifg_diag-long.json")["channels"][1];
+  EXPECT_EQ(file.channels[1].data.inputs[3 * 4096 + 2], std::stod(channel["inputs"][4096][2].get<std::string>()));
+  EXPECT_EQ(file.channels[1].states[2 * 29 + 1].high, std::stod(channel["states"][29][1].get<std::string>()));
+  EXPECT_EQ(file.channels[1].data.weights[4], std::stod(channel["weights"][4].get<std::string>()));
+  EXPECT_EQ(read_witness((kWitness / "lstm_cifg_diag-base.json").string()).loss, Loss::all_components);
+  EXPECT_EQ(read_witness((kWitness / "lstm_cifg_diag-start.json").string()).loss, Loss::last_component);
+}
+
+TEST(Witness, NamesAMissingKey) {
+  for (const char* key : {"cell", "set", "weights", "inputs", "state", "seq_len", "state_steps", "loss", "digits", "channels"}) {
+    Json json = load("gru_diag-base.json");
+    json.erase(key);
+    EXPECT_NE(refusal(json).find(std::string(key) + ": missing"), std::string::npos) << key;
+  }
+  for (const char* key : {"weights", "inputs", "initial_state", "states", "grad_weights", "grad_inputs", "grad_initial_state"}) {
+    Json json = load("gru_diag-base.json");
+    json["channels"][2].erase(key);
+    EXPECT_NE(refusal(json).find("channels[2]." + std::string(key) + ": missing"), std::string::npos) << key;
+  }
+}
+
+TEST(Witness, RefusesWhatIsNotANumber) {
+  for (const Json& bad : {Json("zero"), Json(""), Json("0.5x"), Json("nan"), Json("inf"), Json("1e999"), Json(0.5), Json(nullptr), Json::array()}) {
+    for (const char* key : {"inputs", "states", "grad_inputs"}) {
+      Json json = load("gru_diag-base.json");
+      json["channels"][1][key][3][0] = bad;
+      EXPECT_NE(refusal(json).find("channels[1]." + std::string(key) + "[3][0]: "), std::string::npos) << bad << " in " << key << ": " << refusal(json);
+    }
+    for (const char* key : {"weights", "initial_state", "grad_weights", "grad_initial_state"}) {
+      Json json = load("gru_diag-base.json");
+      json["channels"][1][key][0] = bad;
+      EXPECT_NE(refusal(json).find("channels[1]." + std::string(key) + "[0]: "), std::string::npos) << bad << " in " << key;
+    }
+  }
+  Json json = load("gru_diag-base.json");
+  json["channels"][0]["inputs"][0][0] = "0.1";
+  EXPECT_NE(refusal(json).find("not exactly a double"), std::string::npos);
+}
+
+TEST(Witness, RefusesWrongLengthsAndUnknownWords) {
+  const auto refused = [](auto&& change, const char* words) {
+    Json json = load("gru_diag-base.json");
+    change(json);
+    EXPECT_NE(refusal(json).find(words), std::string::npos) << words << ": " << refusal(json);
+  };
+  for (const char* key : {"weights", "inputs", "initial_state", "states", "grad_weights", "grad_inputs", "grad_initial_state"}) {
+    refused([&](Json& json) { json["channels"][3][key].erase(0); }, (std::string("channels[3].") + key + ": has ").c_str());
+    refused([&](Json& json) { json["channels"][3][key] = "text"; }, (std::string("channels[3].") + key + ": expected an array").c_str());
+  }
+  refused([](Json& json) { json["channels"][0]["inputs"][2].push_back("0"); }, "channels[0].inputs[2]: has 4 entries; expected 3");
+  refused([](Json& json) { json["state_steps"][11] = 12; }, "state_steps[11]: ");
+  refused([](Json& json) { json["state_steps"][1] = 0; }, "state_steps[1]: ");
+  refused([](Json& json) { json["state_steps"] = 3; }, "state_steps: ");
+  refused([](Json& json) { json["seq_len"] = 0; }, "seq_len: ");
+  refused([](Json& json) { json["seq_len"] = "12"; }, "seq_len: ");
+  refused([](Json& json) { json["digits"] = 16; }, "digits: ");
+  refused([](Json& json) { json["loss"] = "mean"; }, "loss: ");
+  refused([](Json& json) { json["cell"] = "no_cell"; }, "cell: unknown cell 'no_cell'");
+  refused([](Json& json) { json["weights"].push_back("a_x"); }, "weights: has 4");
+  refused([](Json& json) { json["channels"] = Json::array(); }, "channels: ");
+  refused([](Json& json) { json["channels"][0] = 1; }, "channels[0]");
+  refused([](Json& json) { json = Json::array(); }, "not a JSON object");
+}
+
+TEST(Witness, RefusesAFileThatIsNotThereOrNotJson) {
+  EXPECT_THROW(read_witness("/no/such/file.json"), BadInput);
+  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / "prnn_witness_broken.json";
+  for (const char* text : {"", "{\"cell\": ", "\x01\x02\x03"}) {
+    std::ofstream(path, std::ios::trunc) << text;
+    EXPECT_THROW(read_witness(path.string()), BadInput);
+  }
+}
+
+}  // namespace
+}  // namespace prnn
