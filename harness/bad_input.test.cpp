@@ -1,0 +1,349 @@
+// bad_input.test.cpp: bad usage, bad input and bad luck, through the built program: the exit code of design section 1 and one line that says where, what
+// and what was expected.
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness/record.hpp"
+
+namespace prnn {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string content(const fs::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(stream), {});
+}
+
+struct Ended {
+  int code = -1;
+  std::string out, err;
+};
+
+/// Runs the program in a folder of the test's own.
+class Program : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("prnn-program-" + std::to_string(getpid()) + "-" + testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::create_directories(folder_);
+    put("small.toml", kSmall);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  void put(const std::string& name, const std::string& text) { std::ofstream(folder_ / name, std::ios::binary) << text; }
+  std::string get(const std::string& name) { return content(folder_ / name); }
+  std::int64_t lines(const std::string& name) {
+    const std::string text = get(name);
+    return std::count(text.begin(), text.end(), '\n');
+  }
+
+  /// words as a shell reads them; before: what stands before the program's name.
+  Ended prnn(const std::string& words, const std::string& before = "") {
+    const char* chosen = std::getenv("PRNN_EXE");
+    const std::string exe = chosen ? chosen : PRNN_EXE;
+    const std::string command = "cd '" + folder_.string() + "' && " + before + " '" + exe + "' " + words + " >stdout 2>stderr";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, get("stdout"), get("stderr")};
+  }
+  /// Exit code 64 and exactly one line, which begins with `start` and holds `part`.
+  void refused(const std::string& words, const std::string& start, const std::string& part = "") {
+    const Ended e = prnn(words);
+    EXPECT_EQ(e.code, 64) << words << ": " << e.err;
+    EXPECT_EQ(std::count(e.err.begin(), e.err.end(), '\n'), 1) << words << ": " << e.err;
+    EXPECT_TRUE(e.err.starts_with(start) && e.err.find(part) != std::string::npos) << words << ": " << e.err;
+    EXPECT_EQ(e.out, "") << words;
+  }
+  void refused_suite(const std::string& text, const std::string& start, const std::string& part = "") {
+    put("bad.toml", text);
+    refused("verify bad.toml", start, part);
+    EXPECT_FALSE(fs::exists(folder_ / "build" / "out"));  // nothing is begun
+  }
+
+  static constexpr const char* kSmall = "title = \"t\"\ncells = [\"elman_diag\"]\nsolvers = [\"seq_fused\"]\nhidden = 3\nseq_len = [2, 3, 4]\n";
+  static constexpr const char* kVerify = "verify small.toml --device cpu --no-report --out r.jsonl ";
+  fs::path folder_;
+};
+
+TEST_F(Program, RunsVerifiesAndRecordsASuite) {
+  const Ended e = prnn(kVerify);
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_EQ(lines("r.jsonl"), 4);
+  const Records records = read_records((folder_ / "r.jsonl").string());
+  EXPECT_EQ(records.head.command.substr(0, 23), "prnn verify small.toml ");
+  for (const CaseRecord& row : records.rows) {
+    EXPECT_EQ(row.status, Status::ok) << row.reason;
+    EXPECT_FALSE(row.time_s) << "verify must not time";
+    EXPECT_TRUE(row.error && row.error->ratio_forward);
+  }
+  EXPECT_NE(e.out.find("r.jsonl"), std::string::npos);
+  EXPECT_FALSE(fs::exists(folder_ / "r.html"));
+}
+
+TEST_F(Program, TimesWithRunAndAnswersInJson) {
+  put("small.toml", std::string(kSmall) + "baselines = \"seq_stepwise\"\n");
+  const Ended e = prnn("run small.toml --device cpu --no-report --out r.jsonl --set seq_len=2 --json");
+  EXPECT_EQ(e.code, 0) << e.err;
+  const auto answer = nlohmann::json::parse(e.out);
+  EXPECT_EQ(answer["exit_code"], 0);
+  EXPECT_EQ(answer["record"], "r.jsonl");
+  EXPECT_EQ(answer["rows"], 2);
+  EXPECT_EQ(answer["planned"], 2);
+  EXPECT_EQ(answer["status"]["ok"], 2);
+  const Records records = read_records((folder_ / "r.jsonl").string());
+  EXPECT_GT(records.head.copy_bytes_per_s.value_or(0), 0);
+  for (const CaseRecord& row : records.rows) {
+    EXPECT_EQ(row.problem.seq_len, 2);
+    EXPECT_TRUE(row.time_s && row.time_s->median > 0);
+    EXPECT_TRUE(row.speedup.contains("seq_stepwise"));
+  }
+}
+
+TEST_F(Program, ShowsThePlanAndRunsNothingWhenDry) {
+  const Ended e = prnn("run small.toml --device cpu --dry --out r.jsonl");
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_NE(e.out.find("B1/D3/L4/"), std::string::npos) << e.out;
+  EXPECT_NE(e.out.find("3 cases in 3 groups, 0 skipped"), std::string::npos) << e.out;
+  EXPECT_FALSE(fs::exists(folder_ / "r.jsonl"));
+  const auto plan = nlohmann::json::parse(prnn("verify small.toml --device cpu --dry --json --only L4/").out);
+  EXPECT_EQ(plan["cases"], 1);
+  ASSERT_EQ(plan["plan"].size(), 1u);
+  EXPECT_GT(plan["plan"][0]["bytes"], 0);
+  EXPECT_GT(plan["estimate_s"], 0);
+  EXPECT_EQ(nlohmann::json::parse(prnn("verify small.toml --device cpu --dry --json --shard 2/3").out)["plan"][0]["case_id"].get<std::string>().find("/L3/") != std::string::npos, true);
+}
+
+TEST_F(Program, RefusesUnknownCommandsAndFlagsWithTheNearestName) {
+  refused("", "prnn: ");
+  refused("rnu small.toml", "prnn rnu: unknown command; did you mean 'run'?");
+  refused("weather", "prnn weather: unknown command; known:");
+  refused("run small.toml --dri", "prnn run: unknown flag '--dri'; did you mean '--dry'?");
+  refused("run", "prnn run: ");
+  refused("run small.toml --out", "prnn run: ");
+  refused("list cels", "prnn list cels: unknown list; did you mean 'cells'?");
+  refused("run small.toml --device gpu", "--device gpu: unknown device");
+  refused("verify small.toml --shard 3/2", "--shard 3/2: expected i/n");
+  refused("verify small.toml --only '['", "--only [: bad regular expression");
+  refused("verify small.toml --only nothing", "--only nothing: matches none of the 3 cases of small.toml");
+  refused("verify small.toml --set seq_len", "--set seq_len: expected axis=value,value");
+  refused("verify small.toml --set seq_len=-4", "--set seq_len=-4: seq_len: -4 is outside");
+  refused("verify small.toml --set hiden=4", "--set hiden=4: unknown axis 'hiden'; did you mean 'hidden'?");
+  refused("verify small.toml --resume", "--resume: expected --out FILE");
+}
+
+TEST_F(Program, SaysWhatLaterVersionsBring) {
+  for (const char* command : {"compare", "gate", "baseline", "merge", "tune", "explain", "selftest"}) refused(std::string(command) + " x", std::string("prnn ") + command + " is not part of this build yet\n");
+  for (const char* flag : {"--cell x.hpp", "--against prog", "--profile", "--against=prog"}) refused(std::string("run small.toml ") + flag, "prnn run: --", "is not part of this build yet\n");
+}
+
+TEST_F(Program, RefusesBadSuitesNamingFileAndLine) {
+  refused("run no/such.toml", "no/such.toml: no such file; expected a suite");
+  refused_suite("", "bad.toml: the file is empty; expected");
+  refused_suite(std::string("\x7f" "ELF\0\1", 6), "bad.toml: expected a suite in TOML, not a binary file");
+  refused_suite("\xff\xfe\xfa", "bad.toml:1: TOML: ");
+  refused_suite("title = \"t\"\ncells = [\n", "bad.toml:", "TOML: ");
+  refused_suite(std::string(kSmall) + "hiden = 3\n", "bad.toml:6: unknown key 'hiden' in suite; did you mean 'hidden'?");
+  refused_suite("title = \"t\"\ncells = [\"gru_dag\"]\nsolvers = [\"seq_fused\"]\n", "bad.toml:2: unknown cell 'gru_dag'; did you mean 'gru_diag'?");
+  refused_suite("title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"seq_fussed\"]\n", "bad.toml:3: unknown solver 'seq_fussed'; did you mean 'seq_fused'?");
+  refused_suite("title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"shooting\"]\n", "bad.toml:3: solver 'shooting' is not part of this build yet");
+  refused_suite(std::string(kSmall) + "regime = \"papr\"\n", "bad.toml:6: unknown regime 'papr'; did you mean 'paper'?");
+  for (const char* value : {"0", "-3", "4294967296", "1.5", "\"8\"", "[]", "true", "{ pow2 = [9, 2] }", "99999999999999999999"}) refused_suite(std::string(kSmall) + "batch = " + value + "\n", "bad.toml:6: ");
+  refused_suite(std::string(kSmall) + "batch = 4194304\n[[point]]\nhidden = 65536\nseq_len = 4294967295\n", "bad.toml:7: batch x seq_len x hidden overflows 64 bits");
+}
+
+TEST_F(Program, SkipsACaseLargerThanMemoryBeforeItIsAllocated) {
+  const Ended limit = prnn(std::string(kVerify) + "--set batch=100000000 --json");  // 9.6 GB of numbers at the least
+  EXPECT_EQ(limit.code, 0) << limit.err;
+  EXPECT_EQ(nlohmann::json::parse(limit.out)["status"]["skipped"], 3);
+  EXPECT_TRUE(read_records((folder_ / "r.jsonl").string()).rows.at(0).reason.starts_with("memory: the case needs ")) << limit.out;
+  put("small.toml", std::string(kSmall) + "limits = { bytes = 9e18 }\n");
+  const Ended machine = prnn("verify small.toml --device cpu --no-report --out m.jsonl --set batch=4294967295 --set hidden=65536 --set seq_len=2");
+  EXPECT_EQ(machine.code, 0) << machine.err;
+  EXPECT_TRUE(read_records((folder_ / "m.jsonl").string()).rows.at(0).reason.starts_with("memory: the group needs "));
+}
+
+TEST_F(Program, RefusesAnOutThatExistsOrCannotBeWritten) {
+  put("r.jsonl", "precious\n");
+  refused(kVerify, "--out r.jsonl: the file exists; expected a new name, or --resume");
+  EXPECT_EQ(get("r.jsonl"), "precious\n");
+  refused("verify small.toml --out small.toml/r.jsonl", "--out small.toml/r.jsonl: ");
+  refused("verify small.toml --out /proc/r.jsonl", "--out /proc/r.jsonl: cannot be written: ");
+  fs::create_directories(folder_ / "folder");
+  refused("verify small.toml --out folder", "--out folder: ");
+}
+
+TEST_F(Program, ResumesWhereARunWasCut) {
+  ASSERT_EQ(prnn(kVerify).code, 0);
+  const std::string whole = get("r.jsonl");
+  put("r.jsonl", whole.substr(0, whole.size() - 30));
+  const Ended e = prnn(std::string(kVerify) + "--resume");
+  EXPECT_EQ(e.code, 0) << e.err;
+  const Records records = read_records((folder_ / "r.jsonl").string());
+  EXPECT_EQ(records.rows.size(), 3u);
+  EXPECT_EQ(get("r.jsonl").substr(0, whole.rfind("{\"record\"")), whole.substr(0, whole.rfind("{\"record\"")));
+  const std::string finished = get("r.jsonl");
+  EXPECT_EQ(prnn(std::string(kVerify) + "--resume").code, 0);
+  EXPECT_EQ(get("r.jsonl"), finished);
+
+  put("small.toml", std::string(kSmall) + "seed = 2\n");
+  refused(std::string(kVerify) + "--resume", "--resume: r.jsonl is of another suite (");
+  put("small.toml", kSmall);
+  put("r.jsonl", finished.substr(0, finished.find('\n') + 1) + "{oops}\n");
+  refused(std::string(kVerify) + "--resume", "r.jsonl:2: not JSON; expected one record a line");
+}
+
+TEST_F(Program, NamesTheFlagToContinueWithAfterAFullDisk) {
+  const Ended e = prnn(kVerify, "ulimit -f 4;");  // blocks of 512 bytes: the first rows fit, the last do not
+  EXPECT_EQ(e.code, 5) << e.err;
+  EXPECT_EQ(std::count(e.err.begin(), e.err.end(), '\n'), 1) << e.err;
+  EXPECT_NE(e.err.find("r.jsonl: File too large"), std::string::npos) << e.err;
+  const Records records = read_records((folder_ / "r.jsonl").string());
+  EXPECT_LT(records.rows.size(), 3u);
+  EXPECT_EQ(records.whole_bytes, std::int64_t(get("r.jsonl").size()));
+  EXPECT_EQ(prnn(std::string(kVerify) + "--resume").code, 0);
+  EXPECT_EQ(read_records((folder_ / "r.jsonl").string()).rows.size(), 3u);
+}
+
+TEST_F(Program, SaysThatThereIsNoGpu) {
+  if (fs::exists("/dev/nvidiactl")) GTEST_SKIP() << "this machine has a GPU";
+  refused("verify small.toml --device cuda", "--device cuda: ", "expected auto or cpu");
+  refused("witness --device cuda '" PRNN_SOURCE_DIR "/reference/testdata/elman_diag-base.json'", "--device cuda: ");
+  EXPECT_EQ(prnn("verify small.toml --device auto --no-report --out auto.jsonl").code, 0);
+}
+
+TEST_F(Program, ExitsWithTheCodeOfTheRows) {
+  const std::string base = "title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"newton_fused\"]\nseq_len = 300\niteration_limit = 1\n";
+  put("small.toml", base);
+  EXPECT_EQ(prnn(std::string(kVerify) + "--out wrong.jsonl").code, 64);  // --out twice
+  EXPECT_EQ(prnn("verify small.toml --device cpu --no-report --out wrong.jsonl").code, 2);
+  put("small.toml", base + "expect = \"wrong\"\n");
+  EXPECT_EQ(prnn("verify small.toml --device cpu --no-report --out expected.jsonl").code, 0);
+  put("small.toml", base + "expect = \"wrong\"\n");
+  EXPECT_EQ(prnn("verify small.toml --device cpu --no-report --out found_right.jsonl --set iteration_limit=adaptive").code, 2);
+}
+
+// --- witness -------------------------------------------------------------------------------------------------------------
+
+TEST_F(Program, HoldsWitnessesAgainstReferenceAndSolvers) {
+  const std::string file = PRNN_SOURCE_DIR "/reference/testdata/gru_diag-base.json";
+  const Ended e = prnn("witness --device cpu --json '" + file + "'");
+  EXPECT_EQ(e.code, 0) << e.out << e.err;
+  std::istringstream out(e.out);
+  std::map<std::string, int> rows;
+  for (std::string line; std::getline(out, line);) {
+    const auto row = nlohmann::json::parse(line);
+    ++rows[row["solver"]];
+    if (row["status"] == "ok" && row["solver"] != "reference") {
+      EXPECT_GT(row["test_ratio"], 0);
+      EXPECT_LT(row["test_ratio"], 16);
+    }
+  }
+  EXPECT_EQ(rows["reference"], 1);
+  EXPECT_EQ(rows["seq_fused"], 2);
+  EXPECT_EQ(rows["newton_fused"], 2);
+  EXPECT_EQ(prnn("witness --device cpu --solver seq_fused '" + file + "'").out.find("newton"), std::string::npos);
+  refused("witness --solver '[' '" + file + "'", "--solver [: bad regular expression");
+  refused("witness --solver nosuch '" + file + "'", "--solver nosuch: matches none of");
+  refused("witness none.json", "none.json: ");
+}
+
+TEST_F(Program, FindsAWitnessThatIsOffByAThousandth) {
+  auto witness = nlohmann::json::parse(content(PRNN_SOURCE_DIR "/reference/testdata/elman_diag-base.json"));
+  auto& state = witness["channels"][1]["states"][5][0];
+  put("same.json", witness.dump());
+  EXPECT_EQ(prnn("witness --device cpu same.json").code, 0);
+  state = std::to_string(std::stod(state.get<std::string>()) * 1.001);
+  put("off.json", witness.dump());
+  const Ended e = prnn("witness --device cpu off.json");
+  EXPECT_EQ(e.code, 2) << e.out << e.err;
+}
+
+TEST_F(Program, RefusesAWitnessWithMissingOrNonNumericEntries) {
+  const auto whole = nlohmann::json::parse(content(PRNN_SOURCE_DIR "/reference/testdata/elman_diag-base.json"));
+  const auto refused_witness = [&](const nlohmann::json& witness) {
+    put("bad.json", witness.dump());
+    refused("witness --device cpu bad.json", "bad.json", ": ");
+  };
+  for (const char* key : {"cell", "seq_len", "state_steps", "channels"}) {
+    auto witness = whole;
+    witness.erase(key);
+    refused_witness(witness);
+  }
+  auto witness = whole;
+  witness["channels"][0]["inputs"][3][0] = "zero point one";
+  refused_witness(witness);
+  witness = whole;
+  witness["channels"][0]["states"][3][0] = nullptr;
+  refused_witness(witness);
+  witness = whole;
+  witness["channels"][0]["inputs"].erase(3);
+  refused_witness(witness);
+  witness = whole;
+  witness["cell"] = "gru_dag";
+  refused_witness(witness);
+  put("bad.json", "{\"cell\":");
+  refused("witness --device cpu bad.json", "bad.json");
+}
+
+// --- the other commands ----------------------------------------------------------------------------------------------------
+
+TEST_F(Program, ListsWhatExistsFromTheRegistries) {
+  const auto list = [&](const std::string& what) { return nlohmann::json::parse(prnn("list " + what + " --json").out); };
+  EXPECT_EQ(list("cells").size(), find_op("recurrence").cells().size());
+  EXPECT_EQ(list("solvers").size(), solver_names().size());
+  EXPECT_EQ(list("devices").size(), machines().size());
+  EXPECT_EQ(list("claims").size(), 16u);
+  EXPECT_EQ(list("").size(), 5u);
+  const Ended e = prnn("list solvers");
+  EXPECT_EQ(e.code, 0);
+  for (const std::string& name : solver_names()) EXPECT_NE(e.out.find(name), std::string::npos) << name;
+}
+
+TEST_F(Program, TellsAboutItselfAndTheMachine) {
+  const auto info = nlohmann::json::parse(prnn("info --json").out);
+  for (const char* key : {"commit", "dirty", "build", "machine", "gpu", "device", "clock_mhz", "fingerprint", "memory_free_bytes", "cache"}) EXPECT_TRUE(info.contains(key)) << key;
+  EXPECT_EQ(prnn("info").code, 0);
+  EXPECT_EQ(prnn("--help").code, 0);
+  EXPECT_EQ(prnn("run --help").code, 0);
+}
+
+TEST_F(Program, FillsTheReferenceCacheWithoutRunningAnything) {
+  const Ended e = prnn("reference small.toml", "PRNN_CACHE=cache");
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_FALSE(fs::is_empty(folder_ / "cache"));
+  EXPECT_FALSE(fs::exists(folder_ / "build"));
+  EXPECT_NE(prnn("reference small.toml", "PRNN_CACHE=cache").out.find(" 0 of them computed"), std::string::npos);
+  refused("reference none.toml", "none.toml: no such file");
+}
+
+TEST_F(Program, RefusesToReportOnWhatIsNoRecord) {
+  put("no.jsonl", "{}\n");
+  refused("report no.jsonl", "no.jsonl");
+  refused("report none.jsonl", "none.jsonl");
+}
+
+// A kill loses at most the group in flight: what is in the file is whole lines, and --resume ends with every row once.
+TEST_F(Program, LosesAtMostTheGroupInFlightWhenKilled) {
+  put("long.toml", "title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = \"seq_fused\"\nseq_len = { pow2 = [0, 12] }\nhidden = 32\n");
+  const std::string words = "run long.toml --device cpu --no-report --out r.jsonl";
+  prnn(words + " --resume", "timeout -s KILL 2");
+  const Ended e = prnn(words + " --resume");
+  EXPECT_EQ(e.code, 0) << e.err;
+  const Records records = read_records((folder_ / "r.jsonl").string());
+  std::set<std::string> ids;
+  for (const CaseRecord& row : records.rows) ids.insert(row.case_id);
+  EXPECT_EQ(ids.size(), 13u);
+  EXPECT_EQ(records.rows.size(), 13u);
+}
+
+}  // namespace
+}  // namespace prnn

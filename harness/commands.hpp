@@ -1,0 +1,24 @@
+// commands.hpp: the commands of prnn that stand in files of their own, and what they share. Each returns an exit code of design section 1.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/api.hpp"
+
+namespace prnn {
+
+/// auto | cuda | cpu | emulated -> machine; auto: CUDA where there is a GPU, else the CPU. Throws BadInput with the reason where it cannot be had.
+std::unique_ptr<Machine> open_machine(const std::string& device);
+
+/// Where 50-digit truths are kept: $PRNN_CACHE, else build/reference under the current directory.
+std::filesystem::path cache_directory();
+
+int list_command(const std::string& what, bool json);
+int info_command(bool json);
+int witness_command(const std::vector<std::string>& files, const std::string& solver_pattern, const std::string& device, bool json);
+int bench_command(const std::vector<std::string>& arguments);  // SUITE [--device D] [--benchmark_...]; bench.cpp
+
+}  // namespace prnn

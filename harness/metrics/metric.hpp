@@ -1,0 +1,50 @@
+// metric.hpp: a metric fills its own fields of a row. One file a metric, entering itself into metrics(); a suite names those it wants.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "harness/record.hpp"
+#include "harness/timer.hpp"
+#include "kernels/api.hpp"
+#include "reference/reference.hpp"
+
+namespace prnn {
+
+/// Everything known of a case that has run. tensors hold the output of the verifying launch in Metric::verified, anything later.
+struct CaseContext {
+  const Suite& suite;
+  const Case& planned;
+  const Op& op;
+  const Solver& solver;
+  Machine& machine;
+  Run& run;
+  const Tensors& tensors;
+  ReferenceCache* reference;  // null: no truth, the local test judges alone
+  Outcome outcome{};          // of the verifying launch
+  ErrorReport errors{};       // ratio_local is there from the start
+  const Timing* timing = nullptr;
+};
+
+struct Metric {
+  std::string name;  // as in a suite; "limit" goes with time
+  bool (*wanted)(const Suite&);
+  /// After the verifying launch, before the verdict; reads its output, launches nothing. Null: nothing to do.
+  void (*verified)(CaseContext&, CaseRecord&);
+  /// After all `verified`, before any timing: may launch on the tensors again. Null: nothing to do.
+  void (*traced)(CaseContext&, CaseRecord&);
+  /// After timing; `timing` is set. Null: nothing to do.
+  void (*timed)(CaseContext&, CaseRecord&);
+};
+std::vector<Metric>& metrics();
+
+inline void add_metric(Metric metric) { metrics().push_back(std::move(metric)); }
+
+/// Operations a second of one multiprocessor, a clock.
+struct InstructionRates {
+  double flops32, flops64, special32;
+};
+/// NVIDIA, CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions"; a multiply-add counts as two. None for a generation not in the table.
+std::optional<InstructionRates> instruction_rates(int sm);
+
+}  // namespace prnn

@@ -1,0 +1,534 @@
+// record.cpp: rows <-> JSON by one list of fields, the file they are appended to, and what is left to do when a run is continued.
+#include "harness/record.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <ctime>
+#include <fcntl.h>
+#include <filesystem>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <thread>
+#include <unistd.h>
+
+#include "harness/build_info.hpp"
+#include "harness/sha256.hpp"
+#include "reference/thresholds.hpp"
+
+namespace prnn {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kSchema = 1;
+
+/// Why a field is null where nobody gave a better reason.
+std::string default_reason(const std::string& field, const CaseRecord& row) {
+  const auto is = [&](std::initializer_list<std::string_view> names) { return std::find(names.begin(), names.end(), field) != names.end(); };
+  if (field == "weight_std") return "the regime's own";
+  if (field == "gpu_name") return "not run on a GPU";
+  if (is({"rounds", "boundaries", "boundaries_failed"})) return row.solver + " has no segment boundaries";
+  if (is({"error_du", "error_da", "error_dh0"}) && row.problem.pass == "forward") return "pass forward has no gradients";
+  if (row.status == Status::skipped) return "skipped";
+  if (row.status == Status::error || row.status == Status::timeout) return "status " + std::string(to_string(row.status));
+  if (is({"floor_s", "floor_fraction"}) && row.cache == "hot") return "cache hot: the floor is for memory traffic";
+  if (is({"iterations", "converged", "residual_max", "step_max"}) && row.solver.starts_with("seq_")) return "a sequential solver does not iterate";
+  if (field == "compute_floor_s") return "the rate of flops and special functions is not measured in this build";
+  if (is({"lyapunov", "jacobian_max"})) return "not measured in this build";
+  return "not measured";
+}
+
+// --- fields <-> JSON -----------------------------------------------------------------------------------------------------
+// describe() lists the fields once; Writer and Reader are its two visitors.
+
+void describe(auto&& field, TimeSummary&);
+void describe(auto&& field, ErrorSummary&);
+void describe(auto&& field, Speedup&);
+void describe(auto&& field, CaseRecord&);
+
+class Writer {
+ public:
+  explicit Writer(const CaseRecord& row) : row_(row) {}
+
+  void operator()(const char* name, const std::string& value) { json_[name] = value; }
+  void operator()(const char* name, std::int64_t value) { json_[name] = value; }
+  void operator()(const char* name, std::uint64_t value) { json_[name] = value; }
+  void operator()(const char* name, bool value) { json_[name] = value; }
+  void operator()(const char* name, double value) {
+    if (std::isfinite(value)) json_[name] = value;
+    else null(name, fmt::format("not finite: {}", value));
+  }
+  void operator()(const char* name, Storage value) { json_[name] = to_string(value); }
+  void operator()(const char* name, Status value) { json_[name] = to_string(value); }
+  template <class T>
+  void operator()(const char* name, const std::optional<T>& value) {
+    if (value) (*this)(name, *value);
+    else null(name);
+  }
+  void operator()(const char* name, const std::vector<double>& values) {
+    if (values.empty()) return null(name);
+    Json list = Json::array();
+    for (std::size_t k = 0; k < values.size(); ++k) {
+      const bool finite = std::isfinite(values[k]);
+      list.push_back(finite ? Json(values[k]) : Json(nullptr));
+      if (!finite) explain(fmt::format("{}[{}]", name, k), fmt::format("not finite: {}", values[k]));
+    }
+    json_[name] = std::move(list);
+  }
+  void operator()(const char* name, const std::vector<std::array<std::int64_t, 2>>& pairs) { json_[name] = pairs; }
+  template <class T>
+    requires requires(T& value, Writer& writer) { describe(writer, value); }
+  void operator()(const char* name, const T& value) {
+    Writer inner(row_, prefix_ + name + ".");
+    describe(inner, const_cast<T&>(value));
+    json_[name] = std::move(inner.json_);
+    reasons_.insert(inner.reasons_.begin(), inner.reasons_.end());
+  }
+  void operator()(const char* name, const std::map<std::string, Speedup>& speedups) {
+    json_[name] = Json::object();
+    for (const auto& [field, why] : row_.null_reasons) {  // of the baselines that are missing
+      if (field.starts_with("speedup.")) reasons_[field] = why;
+    }
+    for (const auto& [baseline, speedup] : speedups) {
+      Writer inner(row_, fmt::format("{}{}.{}.", prefix_, name, baseline));
+      describe(inner, const_cast<Speedup&>(speedup));
+      json_[name][baseline] = std::move(inner.json_);
+      reasons_.insert(inner.reasons_.begin(), inner.reasons_.end());
+    }
+    const std::string prefix = std::string(name) + ".";
+    for (const auto& [field, reason] : row_.null_reasons) {  // a baseline without a speedup
+      if (!field.starts_with(prefix) || speedups.contains(field.substr(prefix.size()))) continue;
+      json_[name][field.substr(prefix.size())] = nullptr;
+      reasons_[field] = reason;
+    }
+  }
+  void iteration_limit(const std::optional<int>& limit) { json_["iteration_limit"] = limit ? Json(*limit) : Json("adaptive"); }
+  void policy(const Policy& policy, const std::string& solver) {
+    json_["policy"] = Json::object();
+    if (!solver.empty()) json_["policy"]["solver"] = solver;
+    for (const auto& [key, value] : policy) json_["policy"][key] = value;
+  }
+  void text(const char* name, const std::string& value) {  // empty: null
+    if (value.empty()) null(name);
+    else json_[name] = value;
+  }
+  void null_reasons(const std::map<std::string, std::string>&) {}  // known at the end only
+
+  Json json_ = Json::object();
+  std::map<std::string, std::string> reasons_;
+
+ private:
+  Writer(const CaseRecord& row, std::string prefix) : row_(row), prefix_(std::move(prefix)) {}
+  void explain(const std::string& field, const std::string& reason) {
+    const auto given = row_.null_reasons.find(prefix_ + field);
+    reasons_[prefix_ + field] = given != row_.null_reasons.end() ? given->second : reason;
+  }
+  void null(const char* name, const std::string& reason = "") {
+    json_[name] = nullptr;
+    explain(name, reason.empty() ? default_reason(name, row_) : reason);
+  }
+  const CaseRecord& row_;
+  std::string prefix_;
+};
+
+class Reader {
+ public:
+  explicit Reader(const Json& json) : json_(json) {}
+
+  template <class T>
+  void operator()(const char* name, T& value) {
+    read(at(name), name, value);
+  }
+  void iteration_limit(std::optional<int>& limit) {
+    const Json& json = at("iteration_limit");
+    if (json == "adaptive") limit.reset();
+    else read(json, "iteration_limit", limit);
+  }
+  void policy(Policy& policy, std::string& solver) {
+    for (const auto& [key, value] : at("policy").items()) {
+      if (key == "solver") read(value, "policy.solver", solver);
+      else read(value, "policy", policy[key]);
+    }
+  }
+  void text(const char* name, std::string& value) {
+    const Json& json = at(name);
+    if (json.is_null()) value.clear();
+    else read(json, name, value);
+  }
+  void null_reasons(std::map<std::string, std::string>& reasons) { reasons = at("null_reasons").get<std::map<std::string, std::string>>(); }
+
+ private:
+  const Json& at(const char* name) const {
+    const auto found = json_.find(name);
+    if (found == json_.end()) throw BadInput(fmt::format("missing field '{}'", name));
+    return *found;
+  }
+  template <class T>
+  static void read(const Json& json, const std::string& name, T& value) {
+    try {
+      if constexpr (std::is_same_v<T, double>) value = json.is_null() ? std::nan("") : json.get<double>();
+      else if constexpr (requires { describe(std::declval<Reader&>(), value); }) describe(Reader(json), value);
+      else value = json.get<T>();
+    } catch (const Json::exception&) {
+      throw BadInput(fmt::format("field '{}' has the wrong type", name));
+    }
+  }
+  template <class T>
+  static void read(const Json& json, const std::string& name, std::optional<T>& value) {
+    value.reset();
+    if (!json.is_null()) read(json, name, value.emplace());
+  }
+  static void read(const Json& json, const std::string& name, std::vector<double>& values) {
+    values.clear();
+    if (json.is_null()) return;
+    for (const Json& element : json) read(element, name, values.emplace_back());
+  }
+  static void read(const Json& json, const std::string& name, std::map<std::string, Speedup>& speedups) {
+    speedups.clear();
+    for (const auto& [baseline, speedup] : json.items()) {
+      if (!speedup.is_null()) read(speedup, name, speedups[baseline]);
+    }
+  }
+  static void read(const Json& json, const std::string& name, Storage& value) { choose(parse_storage(json.is_string() ? json.get<std::string>() : ""), name, value); }
+  static void read(const Json& json, const std::string& name, Status& value) { choose(parse_status(json.is_string() ? json.get<std::string>() : ""), name, value); }
+  template <class T>
+  static void choose(const std::optional<T>& parsed, const std::string& name, T& value) {
+    if (!parsed) throw BadInput(fmt::format("field '{}' has an unknown value", name));
+    value = *parsed;
+  }
+  const Json& json_;
+};
+
+void describe(auto&& field, TimeSummary& t) {
+  field("median", t.median), field("min", t.min), field("mean", t.mean), field("mad", t.mad), field("ci95_low", t.ci95_low), field("ci95_high", t.ci95_high);
+  field("samples", t.samples), field("method", t.method);
+}
+void describe(auto&& field, ErrorSummary& e) {
+  field("abs_max", e.abs_max), field("rel_max", e.rel_max), field("ulp_max", e.ulp_max), field("ulp_p99", e.ulp_p99), field("rms", e.rms);
+  field("ratio_local", e.ratio_local), field("ratio_forward", e.ratio_forward), field("test_ratio", e.test_ratio);
+  field("verified_prefix", e.verified_prefix), field("channels_checked", e.channels_checked), field.text("reference", e.reference);
+}
+void describe(auto&& field, Speedup& s) { field("ratio", s.ratio), field("ci95_low", s.ci95_low), field("ci95_high", s.ci95_high); }
+
+/// Every field of design section 3 but "record" and "compute", in its order.
+void describe(auto&& field, CaseRecord& row) {
+  Problem& p = row.problem;
+  field("op", p.op), field("scope", p.scope), field("cell", p.cell), field("pass", p.pass), field("grad", p.grad), field("storage", p.storage);
+  field("batch", p.batch), field("hidden", p.hidden), field("seq_len", p.seq_len), field("regime", p.regime), field("weight_std", p.weight_std), field("h0", p.h0);
+  field("seed", p.seed), field("gates", p.gates), field.iteration_limit(p.iteration_limit), field("cache", row.cache);
+  field("suite", row.suite), field("device", row.device), field("gpu_name", row.gpu_name), field("solver", row.solver), field.policy(row.policy, row.policy_solver);
+  field("group_id", row.group_id), field("case_id", row.case_id);
+  field("status", row.status), field("expected_status", row.expected_status), field("reason", row.reason), field.null_reasons(row.null_reasons);
+  field("time_s", row.time_s), field("samples_s", row.samples_s), field("time_graph_s", row.time_graph_s), field("graph_launches", row.graph_launches);
+  field("host_s", row.host_s), field("clock_mhz", row.clock_mhz);
+  field("bytes_min", row.bytes_min), field("floor_s", row.floor_s), field("floor_fraction", row.floor_fraction), field("compute_floor_s", row.compute_floor_s);
+  field("flops", row.flops);
+  field("iterations", row.iterations), field("converged", row.converged), field("rounds", row.rounds), field("boundaries", row.boundaries);
+  field("boundaries_failed", row.boundaries_failed), field("residual_max", row.residual_max), field("step_max", row.step_max), field("deterministic", row.deterministic);
+  field("lyapunov", row.lyapunov), field("jacobian_max", row.jacobian_max);
+  field("error", row.error), field("error_du", row.error_du), field("error_da", row.error_da), field("error_dh0", row.error_dh0);
+  field("speedup", row.speedup);
+}
+
+// --- this computer -------------------------------------------------------------------------------------------------------
+
+/// The value after `key` and `separator` in the first line of a file that starts with key; empty: none.
+std::string value_in(const char* file, const std::string& key, char separator) {
+  std::ifstream stream(file);
+  for (std::string line; std::getline(stream, line);) {
+    if (!line.starts_with(key)) continue;
+    const std::size_t at = line.find(separator);
+    if (at == std::string::npos) continue;
+    std::string value = line.substr(at + 1);
+    std::erase(value, '"');
+    return value.substr(std::min(value.find_first_not_of(' '), value.size()));
+  }
+  return "";
+}
+
+std::string os_text() {
+  utsname kernel{};
+  uname(&kernel);
+  return fmt::format("{}, {} {}", value_in("/etc/os-release", "PRETTY_NAME", '='), kernel.sysname, kernel.release);
+}
+
+std::string cpu_text() {
+  const std::string model = value_in("/proc/cpuinfo", "model name", ':');
+  if (!model.empty()) return model;
+  utsname kernel{};
+  uname(&kernel);
+  return kernel.machine;
+}
+
+// --- files ---------------------------------------------------------------------------------------------------------------
+
+std::string reason_of(int error) { return std::strerror(error); }
+
+/// All of text or DiskFull; what a failed write left behind is taken back, so the file stays whole lines.
+void write_all(int file, const std::string& path, std::string_view text) {
+  struct stat before {};
+  const bool regular = fstat(file, &before) == 0 && S_ISREG(before.st_mode);
+  for (std::size_t written = 0; written < text.size();) {
+    const ssize_t count = ::write(file, text.data() + written, text.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) {
+      const std::string why = count < 0 ? reason_of(errno) : "short write";
+      if (regular && ftruncate(file, before.st_size) != 0) throw DiskFull(fmt::format("{}: {}; the last line may be cut short", path, why));
+      throw DiskFull(fmt::format("{}: {}; the rows written before are whole, --resume continues", path, why));
+    }
+    written += static_cast<std::size_t>(count);
+  }
+  if (regular && fsync(file) != 0) throw DiskFull(fmt::format("{}: {}", path, reason_of(errno)));
+}
+
+int open_record(const std::string& path, int flags) {
+  const int file = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC | flags, 0644);
+  if (file >= 0) return file;
+  if (errno == EEXIST) throw BadInput(fmt::format("--out {}: the file exists; expected a new name, or --resume to continue it", path));
+  throw BadInput(fmt::format("--out {}: cannot be written: {}", path, reason_of(errno)));
+}
+
+std::string line_of(const Json& json) { return json.dump() + "\n"; }
+
+}  // namespace
+
+Json to_json(const CaseRecord& row) {
+  Writer writer(row);
+  describe(writer, const_cast<CaseRecord&>(row));
+  Json json{{"record", "case"}};
+  for (auto& [name, value] : writer.json_.items()) {
+    json[name] = std::move(value);
+    if (name == "gpu_name") json["compute"] = to_string(compute_storage(row.problem.storage));
+    if (name == "reason") json["null_reasons"] = writer.reasons_;
+  }
+  return json;
+}
+
+CaseRecord case_record(const Json& json) {
+  if (!json.is_object() || json.value("record", "") != "case") throw BadInput("expected a record \"case\"");
+  CaseRecord row;
+  describe(Reader(json), row);
+  return row;
+}
+
+CaseRecord record_of(const Case& c, const Suite& suite, const std::optional<GpuInfo>& gpu) {
+  CaseRecord row;
+  row.problem = c.problem;
+  row.suite = suite.name;
+  row.device = c.device;
+  row.solver = c.solver;
+  row.cache = c.cache;
+  row.group_id = c.group_id;
+  row.case_id = c.case_id;
+  if (gpu) row.gpu_name = gpu->name;
+  row.expected_status = c.expect;
+  row.status = c.skip.empty() ? Status::error : Status::skipped;
+  row.reason = c.skip.empty() ? "not run" : c.skip;
+  return row;
+}
+
+Provenance provenance_here(const Suite& suite, const std::string& command, std::string_view device, const std::optional<GpuInfo>& gpu) {
+  const BuildInfo& build = build_info();
+  Provenance p;
+  p.time_utc = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+  p.command = command;
+  p.commit = build.commit;
+  p.dirty = build.dirty;
+  p.compiler = build.compiler;
+  p.flags = build.flags;
+  p.cuda = build.cuda;
+  p.cpu = cpu_text();
+  p.os = os_text();
+  p.cores = std::thread::hardware_concurrency();
+  p.gpu = gpu;
+  p.suite_path = suite.path;
+  p.suite_sha256 = suite.sha256;
+  p.suite_text = suite.text;
+  // What makes two records comparable in absolute time; the commit is what is compared, and clocks come and go.
+  std::string facts = fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n", device, p.cpu, p.os, p.cores, p.compiler, p.flags, p.cuda, generator_version());
+  if (gpu) facts += fmt::format("{}\n{}\n{}\n{}\n", gpu->name, gpu->sm, gpu->driver, gpu->memory_bytes);
+  p.fingerprint = sha256(facts).substr(0, 16);
+  if (suite.text_bytes) {
+    p.text = {{"file", suite.text_file},
+              {"package", suite.text_file == kInstalledText.file ? kInstalledText.package : "none"},
+              {"bytes", std::to_string(suite.text_bytes->size())},
+              {"sha256", sha256({reinterpret_cast<const char*>(suite.text_bytes->data()), suite.text_bytes->size()})}};
+  }
+  return p;
+}
+
+Json to_json(const Provenance& p) {
+  const auto number = [](const std::optional<double>& value) { return value && std::isfinite(*value) ? Json(*value) : Json(nullptr); };
+  Json json{{"record", "provenance"}, {"schema", kSchema}, {"time_utc", p.time_utc}, {"command", p.command}, {"commit", p.commit}, {"dirty", p.dirty}};
+  json["build"] = Json{{"compiler", p.compiler}, {"flags", p.flags}, {"cuda", p.cuda}};
+  json["machine"] = Json{{"cpu", p.cpu}, {"cores", p.cores}, {"os", p.os}};
+  json["gpu"] = nullptr;
+  if (p.gpu) json["gpu"] = Json{{"name", p.gpu->name}, {"sm", p.gpu->sm}, {"driver", p.gpu->driver}, {"memory_bytes", p.gpu->memory_bytes}, {"clock_mhz", number(p.gpu->clock_mhz)}};
+  json["suite"] = Json{{"path", p.suite_path}, {"sha256", p.suite_sha256}, {"text", p.suite_text}};
+  json["order_seed"] = p.order_seed;
+  json["copy_bytes_per_s"] = number(p.copy_bytes_per_s);
+  json["launch_s"] = number(p.launch_s);
+  json["error_factor"] = kErrorFactor;  // a row passes up to this x its bound: drawn by plots/
+  json["fingerprint"] = p.fingerprint;
+  json["text"] = p.text.empty() ? Json(nullptr) : Json(p.text);
+  return json;
+}
+
+Provenance provenance(const Json& json) {
+  if (!json.is_object() || json.value("record", "") != "provenance") throw BadInput("expected a record \"provenance\"");
+  if (json.value("schema", 0) != kSchema) throw BadInput(fmt::format("expected schema {}", kSchema));
+  const auto number = [](const Json& value) { return value.is_null() ? std::nullopt : std::optional(value.get<double>()); };
+  try {
+    Provenance p;
+    p.time_utc = json.at("time_utc"), p.command = json.at("command"), p.commit = json.at("commit"), p.dirty = json.at("dirty");
+    p.compiler = json.at("build").at("compiler"), p.flags = json.at("build").at("flags"), p.cuda = json.at("build").at("cuda");
+    p.cpu = json.at("machine").at("cpu"), p.cores = json.at("machine").at("cores"), p.os = json.at("machine").at("os");
+    if (const Json& gpu = json.at("gpu"); !gpu.is_null()) {
+      p.gpu.emplace();
+      p.gpu->name = gpu.at("name"), p.gpu->driver = gpu.at("driver"), p.gpu->sm = gpu.at("sm"), p.gpu->memory_bytes = gpu.at("memory_bytes");
+      p.gpu->clock_mhz = number(gpu.at("clock_mhz")).value_or(0);
+    }
+    p.suite_path = json.at("suite").at("path"), p.suite_sha256 = json.at("suite").at("sha256"), p.suite_text = json.at("suite").at("text");
+    p.order_seed = json.at("order_seed");
+    p.copy_bytes_per_s = number(json.at("copy_bytes_per_s")), p.launch_s = number(json.at("launch_s"));
+    p.fingerprint = json.at("fingerprint");
+    if (const Json& text = json.at("text"); !text.is_null()) p.text = text.get<std::map<std::string, std::string>>();
+    return p;
+  } catch (const Json::exception& error) {
+    throw BadInput(fmt::format("provenance: {}", error.what()));
+  }
+}
+
+Records read_records(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  std::error_code error;
+  if (fs::is_directory(path, error) || !stream) throw BadInput(path + ": no such file; expected a record that prnn run has written");
+  const std::string text(std::istreambuf_iterator<char>(stream), {});
+  Records records;
+  std::size_t begin = 0, number = 1;
+  for (std::size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1, ++number) {
+    const std::string line = text.substr(begin, end - begin);
+    try {
+      const Json json = Json::parse(line);
+      if (number == 1) {
+        records.head = provenance(json);
+        records.head_line = line;
+      } else {
+        records.rows.push_back(case_record(json));
+        records.lines.push_back(line);
+      }
+    } catch (const Json::exception&) {
+      throw BadInput(fmt::format("{}:{}: not JSON; expected one record a line", path, number));
+    } catch (const BadInput& bad) {
+      throw BadInput(fmt::format("{}:{}: {}", path, number, bad.what()));
+    }
+  }
+  records.whole_bytes = static_cast<std::int64_t>(begin);
+  return records;
+}
+
+RecordWriter RecordWriter::create(const std::string& path) {
+  if (const fs::path parent = fs::path(path).parent_path(); !parent.empty()) {
+    std::error_code error;
+    fs::create_directories(parent, error);
+    if (error) throw BadInput(fmt::format("--out {}: the directory cannot be made: {}", path, error.message()));
+  }
+  return {path, open_record(path, O_CREAT | O_EXCL)};
+}
+
+RecordWriter RecordWriter::append(const std::string& path) { return {path, open_record(path, 0)}; }
+
+RecordWriter::RecordWriter(RecordWriter&& other) noexcept : path_(std::move(other.path_)), file_(std::exchange(other.file_, -1)) {}
+
+RecordWriter::~RecordWriter() {
+  if (file_ >= 0) ::close(file_);
+}
+
+void RecordWriter::write(const Provenance& head) { write_text(line_of(to_json(head))); }
+
+void RecordWriter::write(const std::vector<CaseRecord>& group) {
+  std::string text;
+  for (const CaseRecord& row : group) text += line_of(to_json(row));
+  write_text(text);
+}
+
+void RecordWriter::write_text(const std::string& text) { write_all(file_, path_, text); }
+
+Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan) {
+  const Records records = read_records(path);
+  std::string kept = records.head_line.empty() ? line_of(to_json(now)) : records.head_line + "\n";  // killed before the first line was whole: start over
+  if (!records.head_line.empty()) {
+    const auto same = [&](const char* what, const std::string& theirs, const std::string& ours) {
+      if (theirs != ours) throw BadInput(fmt::format("--resume: {} is of another {} ({}); expected {}", path, what, theirs, ours));
+    };
+    same("suite", records.head.suite_sha256, now.suite_sha256);
+    same("machine or build", records.head.fingerprint, now.fingerprint);
+    same("commit", records.head.commit, now.commit);
+  }
+  std::map<std::string, std::size_t> row_of;
+  for (std::size_t i = 0; i < records.rows.size(); ++i) row_of[records.rows[i].case_id] = i;
+
+  Resumed resumed;
+  std::set<std::string> again;
+  for (Group& group : plan) {
+    const bool whole = std::all_of(group.cases.begin(), group.cases.end(), [&](const Case& c) {
+      const auto found = row_of.find(c.case_id);
+      return found != row_of.end() && records.rows[found->second].status != Status::error && records.rows[found->second].status != Status::timeout;
+    });
+    for (const Case& c : group.cases) {
+      if (whole) resumed.done.push_back(records.rows[row_of.at(c.case_id)]);
+      else again.insert(c.case_id);
+    }
+    if (!whole) resumed.groups.push_back(std::move(group));
+  }
+  for (std::size_t i = 0; i < records.rows.size(); ++i) {
+    if (!again.contains(records.rows[i].case_id)) kept += records.lines[i] + "\n";
+  }
+
+  // A new file takes the old one's name in one step: a kill here loses nothing.
+  const std::string beside = path + ".resume";
+  const int file = open_record(beside, O_CREAT | O_TRUNC);
+  try {
+    write_all(file, beside, kept);
+  } catch (const DiskFull&) {
+    ::close(file);
+    ::unlink(beside.c_str());
+    throw;
+  }
+  ::close(file);
+  std::error_code error;
+  fs::rename(beside, path, error);
+  if (error) throw BadInput(fmt::format("--resume {}: cannot be replaced: {}", path, error.message()));
+  return resumed;
+}
+
+int exit_code(const std::vector<CaseRecord>& rows, const std::vector<std::string>& planned) {
+  bool wrong = false, missing = false, not_converged = false;
+  std::set<std::string> present;
+  for (const CaseRecord& row : rows) {
+    present.insert(row.case_id);
+    if (row.status == row.expected_status) continue;
+    switch (row.status) {
+      case Status::ok:  // a failure that the suite expects has not been seen
+        (row.expected_status == Status::not_converged ? not_converged : wrong) = true;
+        break;
+      case Status::wrong: wrong = true; break;
+      case Status::not_converged: not_converged = true; break;
+      case Status::error:
+      case Status::timeout: missing = true; break;
+      case Status::skipped: missing |= !excused(row.reason); break;
+    }
+  }
+  missing |= std::any_of(planned.begin(), planned.end(), [&](const std::string& case_id) { return !present.contains(case_id); });
+  return wrong ? 2 : missing ? 5 : not_converged ? 3 : 0;
+}
+
+}  // namespace prnn

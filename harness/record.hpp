@@ -1,0 +1,146 @@
+// record.hpp: what a run leaves behind: JSON lines, one provenance, then one row a case, flushed a group at a time (design section 3).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "harness/plan.hpp"
+
+namespace prnn {
+
+using Json = nlohmann::ordered_json;
+
+/// No room left for the record, or a short write: exit code 5.
+struct DiskFull : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct TimeSummary {
+  double median = 0, min = 0, mean = 0, mad = 0, ci95_low = 0, ci95_high = 0;  // seconds
+  std::int64_t samples = 0;
+  std::string method;  // how one sample was taken
+};
+
+struct ErrorSummary {
+  std::optional<double> abs_max, rel_max, ulp_max, ulp_p99, rms, ratio_local, ratio_forward, test_ratio;
+  std::optional<std::int64_t> verified_prefix;                 // steps
+  std::vector<std::array<std::int64_t, 2>> channels_checked;   // (b, d) held against the reference
+  std::string reference;                                       // empty: none, and a null in the row
+};
+
+struct Speedup {
+  double ratio = 0, ci95_low = 0, ci95_high = 0;  // baseline time / this time
+};
+
+inline constexpr std::size_t kSamplesKept = 200;
+
+/// A row. What is not set becomes null, with its reason in null_reasons: the one given here, else a default for the field.
+struct CaseRecord {
+  // identity
+  Problem problem;  // problem.policy: what the suite asked for; not written
+  std::string suite, device, solver, cache, group_id, case_id;
+  std::optional<std::string> gpu_name;
+  Policy policy;              // what ran
+  std::string policy_solver;  // solver auto: its choice; empty else
+  // verdict
+  Status status = Status::error, expected_status = Status::ok;
+  std::string reason;  // of a status that is not ok
+  std::map<std::string, std::string> null_reasons;
+  // time
+  std::optional<TimeSummary> time_s;
+  std::vector<double> samples_s;  // kSamplesKept at most
+  std::optional<double> time_graph_s, host_s, clock_mhz;
+  std::optional<std::int64_t> graph_launches;  // N of time_graph_s
+  // limit
+  std::optional<std::int64_t> bytes_min, flops;
+  std::optional<double> floor_s, floor_fraction, compute_floor_s;
+  // solver
+  std::optional<std::int64_t> iterations, rounds, boundaries, boundaries_failed;
+  std::optional<bool> converged, deterministic;
+  std::vector<double> residual_max, step_max;  // k = 0 is the guess
+  std::optional<double> lyapunov, jacobian_max;
+  // error
+  std::optional<ErrorSummary> error, error_du, error_da, error_dh0;
+  std::map<std::string, Speedup> speedup;  // by baseline
+};
+
+/// The identity of a planned case, status error until something better is known (skipped where the plan says so).
+CaseRecord record_of(const Case&, const Suite&, const std::optional<GpuInfo>&);
+
+/// Every field of design section 3, in its order; a NaN or infinity becomes null with a reason.
+Json to_json(const CaseRecord&);
+/// The inverse; throws BadInput naming the field.
+CaseRecord case_record(const Json&);
+
+struct Provenance {
+  std::string time_utc, command, commit;
+  bool dirty = false;
+  std::string compiler, flags, cuda;  // cuda: version, or "none"
+  std::string cpu, os;
+  std::int64_t cores = 0;
+  std::optional<GpuInfo> gpu;
+  std::string suite_path, suite_sha256, suite_text;
+  std::uint64_t order_seed = 0;
+  std::optional<double> copy_bytes_per_s, launch_s;  // none: nothing was timed
+  std::string fingerprint;
+  std::map<std::string, std::string> text;  // regime text: file, package, bytes, sha256; empty: not used
+};
+
+/// What this build and computer know by themselves: time, commit, compiler, cpu, os, gpu, suite, fingerprint. The rest is the caller's.
+Provenance provenance_here(const Suite&, const std::string& command, std::string_view device, const std::optional<GpuInfo>&);
+Json to_json(const Provenance&);
+Provenance provenance(const Json&);
+
+/// A record file as read. A last line without its newline is what a kill leaves: dropped, and whole_bytes ends before it.
+struct Records {
+  Provenance head;
+  std::vector<CaseRecord> rows;
+  std::vector<std::string> lines;  // of the rows, without newline
+  std::string head_line;
+  std::int64_t whole_bytes = 0;
+};
+/// Throws BadInput ("file:line: ...").
+Records read_records(const std::string& path);
+
+/// Appends to a record file; a group is one write and one flush to disk, so a kill loses at most the group in flight.
+class RecordWriter {
+ public:
+  /// A new file, its directory made if missing; throws BadInput where it exists or cannot be written.
+  static RecordWriter create(const std::string& path);
+  /// An existing file, from its end.
+  static RecordWriter append(const std::string& path);
+  RecordWriter(RecordWriter&&) noexcept;
+  RecordWriter& operator=(RecordWriter&&) = delete;
+  ~RecordWriter();
+
+  void write(const Provenance&);
+  void write(const std::vector<CaseRecord>& group);  // throws DiskFull
+  const std::string& path() const { return path_; }
+
+ private:
+  RecordWriter(std::string path, int file) : path_(std::move(path)), file_(file) {}
+  void write_text(const std::string&);
+  std::string path_;
+  int file_ = -1;
+};
+
+/// What is left to do of a plan. done: rows of the plan that are in the file and stay.
+struct Resumed {
+  std::vector<Group> groups;
+  std::vector<CaseRecord> done;
+};
+/// Prepares path to be continued: refuses a file of another suite, machine or commit (BadInput); a group of the plan that is not whole in it,
+/// or has a row that is error or timeout, is to be run again, and its rows are taken out of the file (atomically).
+Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan);
+
+/// Exit code of a finished sweep (design section 1): 2 wrong numbers, 5 rows missing, crashed or skipped without excuse, 3 not converged, 0.
+/// Only statuses that differ from expected count; planned: case_ids that must have a row.
+int exit_code(const std::vector<CaseRecord>& rows, const std::vector<std::string>& planned);
+
+}  // namespace prnn
