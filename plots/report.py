@@ -1,0 +1,410 @@
+"""python3 plots/report.py F... --out DIR: one self-contained HTML page of the records and verdicts.json beside it; prints the page's path."""
+
+import html
+import json
+import pathlib
+import re
+import sys
+
+import error_vs_length
+import load
+import newton_residual
+import speedup_vs_length
+import style
+import time_vs_length
+
+CLAIMS = [f"C{number:02d}" for number in range(1, 17)]  # of paper.md
+STATUS_TEXT = {"ok": "ok", "wrong": "wrong", "not_converged": "not converged", "error": "error", "timeout": "timed out", "skipped": "skipped"}
+HEADLINE_ROWS = 12
+ODD_ROWS = 12
+
+PAGE_CSS = """
+*{box-sizing:border-box}
+body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 var(--font)}
+main{max-width:1192px;margin:0 auto;padding:28px 28px 64px}
+h1{font-size:26px;line-height:1.25;margin:2px 0 6px;letter-spacing:-.01em;text-wrap:balance}
+h2{font-size:18px;margin:40px 0 10px}
+p{margin:0 0 10px;max-width:88ch}
+a{color:var(--link)}
+code,.id{font:12.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
+.eyebrow,.muted{color:var(--muted)}
+.eyebrow{font-size:13px;margin:0}
+.verdict{display:flex;flex-wrap:wrap;gap:8px 14px;align-items:center;margin:18px 0 20px;padding:11px 16px;border-radius:8px;border:1px solid var(--edge);
+  border-left:5px solid var(--good);background:var(--surface)}
+.verdict.bad{border-left-color:var(--fail)}
+.verdict strong{font-size:16px}
+.chip{font-size:13px;padding:1px 9px;border-radius:99px;border:1px solid var(--edge);color:var(--muted);white-space:nowrap}
+.facts{margin-top:20px;display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:14px;margin-bottom:8px}
+.facts section{background:var(--surface);border:1px solid var(--edge);border-radius:8px;padding:12px 16px}
+.facts h3{font-size:13px;font-weight:600;color:var(--muted);margin:0 0 6px}
+.facts ul{list-style:none;margin:0;padding:0}
+.facts li{margin:0 0 4px}
+.facts b{font-weight:650}
+.scroll{overflow-x:auto}
+figure,.card{margin:14px 0 0;background:var(--surface);border:1px solid var(--edge);border-radius:8px;padding:14px 16px 12px}
+figure svg{display:block;max-width:100%;height:auto}
+figcaption{font-size:13px;line-height:1.45;color:var(--muted);max-width:120ch;margin-top:8px}
+table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;width:100%}
+th,td{padding:4px 10px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--grid)}
+th{color:var(--muted);font-weight:600;vertical-align:bottom}
+tr:last-child td{border-bottom:0}
+td.text,th.text{text-align:left}
+td.reason{text-align:left;white-space:normal;min-width:16em}
+td small{color:var(--muted);font-size:12px}
+.rows th{white-space:normal;padding:4px 7px}
+.rows td{border:0;padding:2px 7px}
+.rows tr.first td{border-top:1px solid var(--edge);padding-top:5px}
+.rows td.reason{padding-top:0}
+.grand td{padding:6px 10px;vertical-align:top}
+.grand small{display:block}
+.best{font-weight:700}
+.best::after{content:" \\2605";font-weight:400;color:var(--good)}
+.not_ok{color:var(--fail)}
+.as_expected{color:var(--muted)}
+.swatch{display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:6px}
+details{margin:8px 0 0;background:var(--surface);border:1px solid var(--edge);border-radius:8px;padding:0 16px}
+summary{cursor:pointer;padding:8px 0;font-weight:600;font-size:14px}
+summary span{font-weight:400;color:var(--muted)}
+details>.scroll,details>pre{margin:0 0 12px}
+pre{font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-x:auto}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:3px 18px;margin:0;font-size:13.5px}
+dt{color:var(--muted)}
+dd{margin:0;overflow-wrap:anywhere}
+.how{columns:2;column-gap:36px;padding-left:18px;margin:0;font-size:13.5px}
+.how li{break-inside:avoid;margin-bottom:4px}
+@media (max-width:760px){.how{columns:1}main{padding:18px 14px 48px}}
+"""
+PAGE_COLOURS = {"page": ("#f6f7f8", "#0f1317"), "edge": ("#dfe3e7", "#2a323b"), "good": ("#1d8a4e", "#46c982"), "link": ("#0b58a2", "#7fb8f5")}
+
+HOW = ["Every speedup names its baseline: time of the baseline over time of the solver, on the same inputs, launches interleaved.",
+       "Times are medians of one launch with every device-side check and correction round inside; brackets and bands are 95 % intervals.",
+       "Hollow marks are rows that are not ok: wrong, not converged or timed out. They never get a speedup.",
+       "The memory floor is the least traffic the problem needs over the measured copy bandwidth: no correct kernel that reads its inputs from memory beats it by much.",
+       "Error / bound compares with a bound derived from roundoff and condition; a row passes up to a constant c that holds for every cell, length and regime.",
+       "Rest on a number in a table to see it in full, as the record has it; on a dash to see why it is missing. A column headed × NAME is the speedup against NAME."]
+
+
+def esc(value):
+    return html.escape(str(value), quote=True)
+
+
+def count_of(number, noun):
+    return f"{number:,} {noun}{'' if number == 1 else 's'}".replace(",", "\u202f")
+
+
+def unbroken(text):
+    """No line break within "L = 512", "(8, 1024)" and "95 %"."""
+    return re.sub(r"\((\w+), (\w+)\)", "(\\1,\u00a0\\2)", text).replace(" = ", "\u00a0=\u00a0").replace(" %", "\u202f%")
+
+
+def spread(found, text):
+    """[4 … 512] as "4 to 512", a few values as a list."""
+    found = list(found)
+    return ", ".join(map(text, found)) if len(found) <= 4 else f"{text(found[0])} to {text(found[-1])} ({len(found)} values)"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# First screen
+
+def verdict(rows, records):
+    counts = {status: [row for row in rows if row["status"] == status] for status in load.STATUSES}
+    odd = [row for row in rows if not load.expected(row)]
+    if not rows:
+        text = "The record holds no case."
+    elif not odd:
+        text = f"All {count_of(len(rows), 'case')} came out as the suite expects."
+    else:
+        text = f"{len(odd)} of {count_of(len(rows), 'case')} {'differs' if len(odd) == 1 else 'differ'} from what the suite expects."
+    chips = []
+    for status, found in counts.items():
+        if found:
+            planned = sum(load.expected(row) for row in found)
+            note = "" if status == "ok" or not planned else ", as expected" if planned == len(found) else f", {planned} as expected"
+            chips.append(f'<span class="chip">{len(found)} {STATUS_TEXT[status]}{note}</span>')
+    for file in records.files:
+        if file["truncated"]:
+            chips.append(f'<span class="chip">last line of {esc(pathlib.Path(file["path"]).name)} cut short, left out</span>')
+    out = f'<div class="verdict{" bad" if odd or not rows else ""}"><strong>{text}</strong>{"".join(chips)}</div>'
+    if odd:
+        odd.sort(key=lambda row: load.STATUSES.index(row["status"]) if row["status"] != "ok" else 99)
+        lines = "".join(f'<tr><td class="text not_ok">{STATUS_TEXT[row["status"]]}</td><td class="text">{STATUS_TEXT[row["expected_status"]]}</td>'
+                        f'<td class="reason">{esc(row.get("reason") or "")}</td><td class="reason id">{esc(row["case_id"])}</td></tr>' for row in odd[:ODD_ROWS])
+        more = f'<figcaption>{len(odd) - ODD_ROWS} more in the tables below, which stand open where they hold one.</figcaption>' if len(odd) > ODD_ROWS else ""
+        out += (f'<h2>Not as expected</h2><div class="card scroll"><table><tr><th class="text">status</th><th class="text">expected</th>'
+                f'<th class="text">reason</th><th class="text">case</th></tr>{lines}</table>{more}</div>')
+    return out
+
+
+def measured(rows):
+    """What was measured, in a few lines of words."""
+    lines = []
+    for key, noun in (("cell", "cell"), ("solver", "solver")):
+        found = sorted(load.values(rows, key), key=load.rank) if key == "solver" else load.values(rows, key)
+        lines.append(f"<b>{count_of(len(found), noun)}</b>: {esc(', '.join(found))}")
+    shapes = list(dict.fromkeys((row.get("batch"), row.get("hidden")) for row in sorted(rows, key=lambda row: [row.get(key) or 0 for key in load.SIZES])))
+    if len(shapes) <= 4:
+        sizes = ["(B, D) = " + ", ".join(f"({b}, {d})" for b, d in shapes)]
+    else:
+        sizes = [f"{symbol} = {spread(load.values(rows, key), style.size)}" for key, symbol in (("batch", "B"), ("hidden", "D"))]
+    sizes = [f"L = {spread(load.values(rows, 'seq_len'), style.size)}", *sizes]
+    lines.append(f"<b>length, batch, hidden</b>: {unbroken(esc('; '.join(sizes)))}")
+    rest = [", ".join(map(str, load.values(rows, key))) for key in ("storage", "pass")] + ["regime " + ", ".join(map(str, load.values(rows, "regime")))]
+    lines.append(esc("; ".join(rest)))
+    return lines
+
+
+def machine(provenance):
+    lines = []
+    gpu = provenance.get("gpu")
+    if gpu:
+        lines.append(f"<b>{esc(gpu.get('name'))}</b>" + (f", driver {esc(gpu['driver'])}" if gpu.get("driver") else ""))
+    cpu = load.get(provenance, "machine.cpu")
+    if cpu:
+        cores = load.get(provenance, "machine.cores")
+        lines.append(f"{'host ' if gpu else '<b>'}{esc(cpu)}{'' if gpu else '</b>'}" + (f", {count_of(cores, 'core')}" if isinstance(cores, int) else ""))
+    copy = load.number(provenance, "copy_bytes_per_s")
+    if copy:
+        lines.append(f'copies <span title="{copy!r} bytes/s">{style.significant(copy / 1e9)} GB/s</span>, read + written')
+    commit = provenance.get("commit")
+    dirty = ' <b class="not_ok">with uncommitted changes</b>' if provenance.get("dirty") else ""
+    lines.append(f"{esc(provenance.get('time_utc') or 'time unknown')}, commit {esc((commit or 'unknown')[:12])}{dirty}")
+    return lines
+
+
+def where(row):
+    return f"{row.get('cell')}, " + ", ".join(f"{symbol} = {style.size(row[key])}" for key, symbol in (("batch", "B"), ("hidden", "D"), ("seq_len", "L")) if row.get(key) is not None)
+
+
+def outcome(rows):
+    """What came out: the best speedup against each baseline, iterations, worst error."""
+    lines = []
+    groups = load.group(rows, lambda row: row["group_id"])
+    for baseline in load.baselines(rows):
+        found = [(ratio, row) for row in rows if row["solver"] != baseline and (ratio := load.speedup(row, baseline, groups[row["group_id"]]))]
+        if found:
+            ratio, row = max(found, key=lambda item: item[0][0])
+            lines.append(f'against {esc(baseline)}: up to <b title="{ratio[0]!r}">{style.times(ratio[0])}</b> by {esc(row["solver"])} <span class="muted">({unbroken(esc(where(row)))})</span>')
+    adaptive = [row for row in rows if load.is_ok(row) and row.get("iteration_limit") in (None, "adaptive") and load.number(row, "iterations") is not None]
+    if adaptive:
+        fewest, most = (pick(row["iterations"] for row in adaptive) for pick in (min, max))
+        lines.append(f"Newton iterations: <b>{fewest if fewest == most else f'{fewest} to {most}'}</b>")
+    worst = max((row for row in rows if load.is_ok(row) and load.number(row, "error.test_ratio") is not None), key=lambda row: row["error"]["test_ratio"], default=None)
+    if worst:
+        ratio = worst["error"]["test_ratio"]
+        lines.append(f'largest error of an ok row: <b title="{ratio!r}">{style.power(ratio)}</b> of its bound <span class="muted">({error_vs_length.pass_line(rows)[1]})</span>')
+    return lines or ["no timings, iterations or errors in this record"]
+
+
+def headline(rows):
+    """Time of every solver at the largest size of each panel: the answer as a table."""
+    timed = [row for row in rows if time_vs_length.value(row)]
+    if not timed:
+        return ""
+    x = style.x_axis(timed) or "seq_len"
+    order = style.in_order(rows)
+    parts = load.group(sorted(rows, key=order), lambda row: tuple(style.facet(row, x).values()))
+    names = load.swept_policy(rows)
+    picked = []
+    for same in parts.values():
+        sizes = [row[x] for row in same if load.is_ok(row) and time_vs_length.value(row) and row.get(x) is not None]
+        if sizes:
+            picked.append([row for row in same if row.get(x) == max(sizes)])
+    total = len(picked)
+    picked.sort(key=lambda part: len(parts[tuple(style.facet(part[0], x).values())]) == len(part))  # what has one size only goes first when room is short
+    picked = sorted(picked[:HEADLINE_ROWS], key=lambda part: order(part[0]))
+    if not picked:
+        return ""
+    here = [row for part in picked for row in part]
+    columns = [key for key, _ in load.series(here)]
+    variants = len(columns) > 6 and any(key[1] for key in columns)
+    if variants:
+        columns = [key for key in columns if not key[1]]
+    baselines = load.baselines(here)
+    facets = [style.facet(part[0], x) for part in picked]
+    varied = [key for key in dict.fromkeys(["cell", "storage", "regime", *style.FACETS]) if len({f[key] for f in facets}) > 1] or ["cell", "shape"]
+    line_of = lambda row: (row["solver"], load.variant(row, names))
+    head = "".join(f'<th class="text">{esc({"shape": "shape", "record_file": "record"}.get(key, key))}</th>' for key in varied)
+    head += f"<th>{style.SIZE_SYMBOL[x]}</th>" + "".join(f'<th><span class="swatch" style="background:{css_colour(s)}"></span>{esc(s)}{f"<br>{esc(v)}" if v else ""}</th>' for s, v in columns)
+    lines = ""
+    for part, facets_of in zip(picked, facets):
+        cells = "".join(f'<td class="text">{esc(facets_of[key])}</td>' for key in varied) + f"<td>{style.size(part[0][x])}</td>"
+        by = {line_of(row): row for row in part}
+        right = [row for row in part if load.is_ok(row) and time_vs_length.value(row) and line_of(row) in columns]
+        best = min(right, key=lambda row: row["time_s"]["median"], default=None)
+        for key in columns:
+            row = by.get(key)
+            if row is None:
+                cells += '<td class="muted">—</td>'
+            elif not load.is_ok(row):
+                cells += f'<td class="{"as_expected" if load.expected(row) else "not_ok"}" title="{esc(row.get("reason") or "")}">{STATUS_TEXT[row["status"]]}</td>'
+            elif not time_vs_length.value(row):
+                cells += missing(row, "time_s")
+            else:
+                ratios = [(b, load.speedup(row, b, part)) for b in baselines]
+                small = " · ".join("baseline" if b == row["solver"] and not key[1] else style.times(r[0]) if r else "—" for b, r in ratios)
+                median = row["time_s"]["median"]
+                cells += f'<td title="{median!r} s"><span{" class=best" if row is best else ""}>{style.seconds(median)}</span><small>{small}</small></td>'
+        floor = load.number(part[0], "floor_s") or next((f for row in part if (f := load.number(row, "floor_s"))), None)
+        cells += f'<td class="muted" title="{floor!r} s">{style.seconds(floor)}</td>' if floor else '<td class="muted">—</td>'
+        lines += f"<tr>{cells}</tr>"
+    below = f" Below each time: how many times faster than {esc(' · '.join(baselines))}." if baselines else ""
+    below += " Fixed iteration counts and other variants are in the tables." if variants else ""
+    left = f" {total - len(picked)} more combinations are in the tables." if total > len(picked) else ""
+    return (f'<h2>Time of a launch at the largest {style.SIZE_NAME[x]}</h2><div class="card"><div class="scroll"><table class="grand"><tr>{head}<th>memory floor</th></tr>{lines}</table></div>'
+            f'<figcaption>Medians. A star marks the fastest right answer of a line.{below}{left}</figcaption></div>')
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tables and provenance
+
+def css_colour(solver):
+    return style.VARIABLE[style.solver_look(solver)[0]]
+
+
+def missing(row, field):
+    why = (row.get("null_reasons") or {}).get(field) or (row.get("null_reasons") or {}).get(field.split(".")[0]) or row.get("reason") or ""
+    return f'<td class="muted" title="{esc(why)}">—</td>'
+
+
+def cell(row, field, text, unit=""):
+    value = load.number(row, field)
+    return missing(row, field) if value is None else f'<td title="{value!r}{unit}">{text(value)}</td>'
+
+
+def time_cell(row):
+    median, low, high = (load.number(row, f"time_s.{key}") for key in ("median", "ci95_low", "ci95_high"))
+    if not median:
+        return missing(row, "time_s")
+    text, unit = style.seconds(median).split(" ")
+    interval = ""
+    if low and high:
+        scale = {"s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}[unit]
+        interval = f" <small>[{style.significant(low / scale)}, {style.significant(high / scale)}]</small>"
+    return f'<td title="{median!r} s, 95 % from {low!r} to {high!r} s, {load.get(row, "time_s.samples")} samples">{text} {unit}{interval}</td>'
+
+
+def floor_text(fraction):
+    return f"{style.power(100 * fraction)} %" if fraction >= 1e-3 else "< 0.1 %"
+
+
+def tables(rows):
+    """Every row of the record, a table for each panel of the figures; the reason of a status stands below its row."""
+    baselines = load.baselines(rows)
+    names = load.swept_policy(rows)
+    x = style.x_axis(rows) or "seq_len"
+    groups = load.group(rows, lambda row: row["group_id"])
+    graph = any(load.number(row, "time_graph_s") for row in rows)
+    varied = load.varying(rows, load.CONTEXT)
+    columns = [style.SIZE_SYMBOL[x], "solver", "status", "time, median [95 %]", *["in a graph"] * graph, "floor / time", *(f"× {b}" for b in baselines), "iterations",
+               "error / bound", "largest error"]
+    head = "<tr>" + "".join(f'<th{" class=text" if name in ("solver", "status") else ""}>{esc(name)}</th>' for name in columns) + "</tr>"
+    out = []
+    for same in load.group(sorted(rows, key=style.in_order(rows)), lambda row: tuple(style.facet(row, x).values())).values():
+        facets = style.facet(same[0], x)
+        title = " · ".join(style.named(key, facets[key]) for key in dict.fromkeys(["cell", "shape", "storage", "regime", *varied]) if facets[key] is not None)
+        odd = sum(not load.expected(row) for row in same)
+        lines, before = "", None
+        for row in sorted(same, key=lambda row: (row.get(x) or 0, load.rank(row["solver"]), load.variant(row, names) != "")):
+            extra = load.variant(row, names)
+            new, before = row.get(x) != before, row.get(x)
+            name = f'<span class="swatch" style="background:{css_colour(row["solver"])}"></span>{esc(row["solver"])}' + (f" <small>{esc(extra)}</small>" if extra else "")
+            mark = "" if load.is_ok(row) else " as_expected" if load.expected(row) else " not_ok"
+            note = "" if row["status"] == row["expected_status"] or load.expected(row) else f" <small>(expected: {STATUS_TEXT[row['expected_status']]})</small>"
+            lines += (f'<tr{" class=first" if new else ""}><td>{style.size(row[x]) if new and row.get(x) is not None else ""}</td><td class="text">{name}</td>'
+                      f'<td class="text{mark}">{STATUS_TEXT[row["status"]]}{note}</td>{time_cell(row)}' +
+                      (cell(row, "time_graph_s", style.seconds, " s") if graph else "") + cell(row, "floor_fraction", floor_text))
+            for baseline in baselines:
+                ratio = load.speedup(row, baseline, groups[row["group_id"]])
+                if ratio and row["solver"] == baseline and not extra:
+                    lines += '<td class="muted">baseline</td>'
+                elif ratio:
+                    lines += f'<td title="{ratio[0]!r}, 95 % from {ratio[1]!r} to {ratio[2]!r}">{style.times(ratio[0])}</td>'
+                else:
+                    lines += missing(row, f"speedup.{baseline}")
+            lines += cell(row, "iterations", lambda v: f"{v:g}") + cell(row, "error.test_ratio", style.power) + cell(row, "error.abs_max", style.power) + "</tr>"
+            if row.get("reason"):
+                lines += f'<tr><td></td><td class="reason{mark}" colspan="{len(columns) - 1}">{esc(row["reason"])}</td></tr>'
+        note = f', <span class="not_ok">{odd} not as expected</span>' if odd else ""
+        out.append(f'<details{" open" if odd else ""}><summary>{esc(title)} <span>— {count_of(len(same), "row")}{note}</span></summary>'
+                   f'<div class="scroll"><table class="rows">{head}{lines}</table></div></details>')
+    return "<h2>All rows</h2>" + "".join(out)
+
+
+def provenance_of(file):
+    p = file["provenance"]
+    gpu, build, host, suite = (p.get(key) or {} for key in ("gpu", "build", "machine", "suite"))
+    lines = [("record", file["path"]), ("command", p.get("command")), ("time", p.get("time_utc")), ("commit", f"{p.get('commit')}{' with uncommitted changes' if p.get('dirty') else ''}"),
+             ("GPU", ", ".join(text.format(gpu[key]) for key, text in (("name", "{}"), ("sm", "sm_{}"), ("driver", "driver {}"), ("memory_bytes", "{} bytes"), ("clock_mhz", "{} MHz"))
+                               if gpu.get(key) is not None) or "none"),
+             ("machine", ", ".join(str(v) for v in (host.get("cpu"), f"{host.get('cores')} cores", host.get("os")) if v)),
+             ("build", ", ".join(f"{key}: {value}" for key, value in build.items())), ("copy bandwidth", f"{p.get('copy_bytes_per_s')} bytes/s, read + written"),
+             ("empty launch", f"{p.get('launch_s')} s"), ("order seed", p.get("order_seed")), ("fingerprint", p.get("fingerprint")), ("suite", f"{suite.get('path')}, sha256 {suite.get('sha256')}")]
+    lines += [("text", ", ".join(f"{key} {value}" for key, value in p["text"].items()))] if isinstance(p.get("text"), dict) and p["text"] else []
+    body = "".join(f"<dt>{esc(name)}</dt><dd>{esc('—' if value is None else value)}</dd>" for name, value in lines)
+    return f'<div class="card"><dl>{body}</dl></div><details><summary>The suite as it was run</summary><pre>{esc(suite.get("text") or "")}</pre></details>'
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Page
+
+def page(records):
+    rows, provenance = records.rows, records.provenance
+    titles = [load.suite_of(file["provenance"]).get("title") or load.suite_name(file["provenance"]) for file in records.files]
+    title = "; ".join(dict.fromkeys(map(str, titles)))
+    body = [f'<p class="eyebrow">prnn report · suite {esc(", ".join(dict.fromkeys(load.suite_name(file["provenance"]) for file in records.files)))}</p>',
+            f"<h1>{esc(title[:1].upper() + title[1:])}</h1>", verdict(rows, records)]
+    if rows:
+        cards = [("What was measured", measured(rows)), ("On what", machine(provenance) + [f"and {count_of(len(records.files) - 1, 'more record')}"] * (len(records.files) > 1)),
+                 ("What came out", outcome(rows))]
+        body.append('<div class="facts">' + "".join(f"<section><h3>{name}</h3><ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul></section>" for name, lines in cards) + "</div>")
+        body.append(headline(rows))
+        body.append("<h2>Figures</h2>")
+        number = 0
+        for module in (time_vs_length, speedup_vs_length, newton_residual, error_vs_length):
+            for fig in module.draw(rows) or []:
+                number += 1
+                body.append(f'<figure><div class="scroll">{style.svg(fig, f"f{number}")}</div><figcaption>{unbroken(esc(fig.caption))}</figcaption></figure>')
+        if not number:
+            body.append('<p class="muted">The record holds nothing that the figures show.</p>')
+        body.append(f'<h2>How to read this</h2><ul class="how">{"".join(f"<li>{line}</li>" for line in HOW)}</ul>')
+        body.append(tables(rows))
+    body.append("<h2>Claims of the paper</h2><p class=\"muted\">None of the claims C01 to C16 is judged from this record; verdicts.json beside this page says so for each.</p>")
+    body.append("<h2>Provenance</h2>" + "".join(provenance_of(file) for file in records.files))
+    colours = {**PAGE_COLOURS}
+    block = lambda scheme: "".join(f"--{name}:{pair[scheme]};" for name, pair in colours.items())
+    css = style.css() + f":root{{{block(0)}}}\n@media (prefers-color-scheme:dark){{:root{{{block(1)}}}}}" + PAGE_CSS
+    return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+            f"<title>{esc(title)} · prnn</title>\n<style>\n{css}</style></head>\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n")
+
+
+def verdicts(records):
+    """No claim is judged yet: each says so, so that a reader of the file never takes silence for a pass."""
+    return {"schema": 1, "records": [file["path"] for file in records.files],
+            "verdicts": [{"id": claim, "verdict": "not judged", "reason": "this version of prnn judges no claim of the paper"} for claim in CLAIMS]}
+
+
+def main():
+    parser = style.Arguments(description=__doc__)
+    parser.add_argument("files", nargs="+", help="record files (JSON lines)")
+    parser.add_argument("--out", default=None, help="directory for the page and verdicts.json [that of the first file]")
+    args = parser.parse_args()
+    try:
+        records = load.read(args.files)
+    except load.BadRecord as error:
+        print(error, file=sys.stderr)
+        return 64
+    out = pathlib.Path(args.out) if args.out else pathlib.Path(args.files[0]).parent
+    name = pathlib.Path(args.files[0]).stem
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{name}.html").write_text(page(records), encoding="utf-8")
+        (out / "verdicts.json").write_text(json.dumps(verdicts(records), indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        print(f"{error.filename or out}: {error.strerror}; expected a directory that can be written", file=sys.stderr)
+        return 64
+    print(out / f"{name}.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
