@@ -102,6 +102,20 @@ TEST(MedianInterval, TakesTheTwoAndAHalfPercentTails) {
   EXPECT_EQ(median_interval(Samples{1, 2, 3, 4, 5, 6, 7}).high, 6);
 }
 
+// Five low values of seventeen: P(median of a resample is low) = P(Binomial(17, 5/17) >= 9) = 3.6 %, between 2.5 % and 5 %.
+TEST(MedianInterval, HasTailsOfTwoAndAHalfPercentNotFive) {
+  Samples low(17, 1.0), high(17, 0.0);
+  for (std::size_t i = 0; i < 5; ++i) low[i] = 0, high[i] = 1;
+  EXPECT_EQ(median_interval(low).low, 0);
+  EXPECT_EQ(median_interval(high).high, 1);
+}
+
+// Of six values with one 1, a resample has three of it with 5.4 % and more with 0.9 %: the upper end is the mean of the two middle values, 0 and 1.
+TEST(MedianInterval, AveragesTheMiddleTwoOfAnEvenResample) {
+  EXPECT_EQ(median_interval(Samples{0, 0, 0, 0, 0, 1}).high, 0.5);
+  EXPECT_EQ(median_interval(Samples{0, 1, 1, 1, 1, 1}).low, 0.5);
+}
+
 // An even count averages its two middle values: of two values the median of a resample is x_1, the mean, x_2 with 1/4, 1/2, 1/4.
 TEST(MedianInterval, OfTwoValuesSpansThem) {
   const Interval i = median_interval(Samples{1, 2});

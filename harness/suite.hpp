@@ -78,7 +78,7 @@ Suite parse_suite(const std::string& path, std::string text, const std::vector<O
 struct InstalledText {
   const char *file, *package;
 };
-inline constexpr InstalledText kInstalledText = {"/usr/share/games/fortunes/cookie", "fortunes"};
+inline constexpr InstalledText kInstalledText = {"/usr/share/common-licenses/GPL-3", "base-files"};
 /// Its path where it is there, else empty.
 std::string default_text_file();
 

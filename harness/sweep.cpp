@@ -23,12 +23,6 @@ class PhaseClock {
     phases_.*phase += now - last_s_;
     last_s_ = now;
   }
-  /// Moves seconds that were spent inside another phase to the reference.
-  void reference_within(double PhaseTimes::*phase, double seconds) {
-    phases_.*phase -= seconds;
-    phases_.reference_s += seconds;
-  }
-  double now() const { return now_(); }
 
  private:
   PhaseTimes& phases_;
@@ -206,7 +200,6 @@ class Sweeper {
     if (options_.interrupted()) return;
     const double start = now_();
     if (start >= deadline_s_) return live.set(Status::timeout, fmt::format("limits.total_s = {} was spent before this case", suite_.limits.total_s));
-    const double reference_before = options_.reference ? options_.reference->spent_s() : 0;
     guarded(live, [&] {
       live.solver = find_solver(c.solver, c.device, c.problem);
       if (!live.solver) throw DeviceError(fmt::format("no solver {} for {} on {}", c.solver, c.problem.cell, c.device));
@@ -236,7 +229,6 @@ class Sweeper {
       live.set(Status::timeout, fmt::format("verification alone took {:.3g} s, limits.case_s = {}", live.spent_s, suite_.limits.case_s));
     }
     clock_.charge(&PhaseTimes::verify_s);
-    if (options_.reference) clock_.reference_within(&PhaseTimes::verify_s, options_.reference->spent_s() - reference_before);
   }
 
   /// The verified output, to hold every timed one against; where memory is too short for it, the full local test takes its place.

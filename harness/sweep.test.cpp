@@ -120,8 +120,10 @@ void expect_untimed(const CaseRecord& row) {
 }
 
 TEST_F(SweepTest, ARightCaseIsVerifiedTimedAndRecorded) {
-  int k = 0;  // skewed: five slow samples
-  behaviours[0].after = [&](const Tensors&, int) { machine.launch_time_s = ++k > 1 + kWarmUps && k <= 1 + kWarmUps + 5 ? 21e-3 : 1e-3; };
+  behaviours[0].after = [&](const Tensors&, int launch) {  // skewed: a fast sample, then five slow ones
+    const int sample = launch - 1 - kWarmUps;
+    machine.launch_time_s = sample == 1 ? 0.5e-3 : 2 <= sample && sample <= 6 ? 21e-3 : 1e-3;
+  };
   machine.host_overhead_s = 1e-3;
   const SweepResult result = run({"double_0"});
   ASSERT_EQ(result.rows.size(), 1u);
@@ -133,7 +135,8 @@ TEST_F(SweepTest, ARightCaseIsVerifiedTimedAndRecorded) {
   ASSERT_TRUE(row.time_s);
   EXPECT_EQ(row.time_s->samples, static_cast<std::int64_t>(row.samples_s.size()));
   EXPECT_EQ(row.time_s->median, 1e-3);
-  EXPECT_EQ(row.time_s->min, 1e-3);
+  EXPECT_EQ(row.time_s->min, 0.5e-3);
+  EXPECT_DOUBLE_EQ(*row.floor_fraction, *row.floor_s / 1e-3);
   EXPECT_EQ(row.time_s->mad, 0);
   EXPECT_DOUBLE_EQ(row.time_s->mean, std::accumulate(row.samples_s.begin(), row.samples_s.end(), 0.0) / static_cast<double>(row.samples_s.size()));
   EXPECT_GT(row.time_s->mean, 2e-3);
@@ -210,7 +213,9 @@ TEST_F(SweepTest, OutputThatIsWrongInTimedLaunchesOnlyIsCaught) {
 
 TEST_F(SweepTest, WhatIsNotWrittenIsCaught) {
   behaviours[0].writes = false;
-  EXPECT_EQ(run({"double_1", "double_0"}).rows[1].status, Status::wrong);  // although the case before left a right result there
+  const CaseRecord silent = run({"double_1", "double_0"}).rows[1];  // although the case before left a right result there
+  EXPECT_EQ(silent.status, Status::wrong);
+  EXPECT_NE(silent.reason.find("the local test"), std::string::npos) << silent.reason;
   behaviours[0].writes = true;
   behaviours[0].after = [](const Tensors& t, int) { std::memset(&state(t)[29], 0xff, 4); };
   EXPECT_EQ(run({"double_0"}).rows[0].status, Status::wrong);
@@ -309,6 +314,64 @@ TEST_F(SweepTest, AVerificationLongerThanTheCaseMayTakeTimesOut) {
   EXPECT_EQ(result.rows[0].status, Status::timeout);
   EXPECT_NE(result.rows[0].reason.find("verification alone took 4 s, limits.case_s = 3"), std::string::npos);
   EXPECT_EQ(result.rows[1].status, Status::ok);
+}
+
+TEST_F(SweepTest, VerificationCountsAgainstTheTimeOfTheCase) {
+  axes += "limits = { case_s = 3 }\n";
+  behaviours[0].time_s = 0.5;
+  behaviours[0].after = [&](const Tensors&, int launch) { machine.now_s += launch == 1 ? 2.2 : 0; };
+  EXPECT_EQ(run({"double_0"}).rows[0].time_s->samples, 1);  // 2.2 s, a warm-up, one sample
+}
+
+TEST_F(SweepTest, WhatASolverSaysOfItselfIsRecorded) {
+  behaviours[0].outcome = [](int) { return Outcome{.iterations = 9, .converged = true, .rounds = 1, .boundaries = 4, .boundaries_failed = 2}; };
+  const CaseRecord row = run({"double_0"}).rows[0];
+  EXPECT_EQ(row.iterations, 9);
+  EXPECT_EQ(row.converged, true);
+  EXPECT_EQ(row.rounds, 1);
+  EXPECT_EQ(row.boundaries, 4);
+  EXPECT_EQ(row.boundaries_failed, 2);
+}
+
+TEST_F(SweepTest, TheTimeInAGraphStandsBesideTheSamples) {
+  const Suite s = suite({"double_0"});
+  const std::vector<Group> groups = plan(s);
+  const Case& c = groups[0].cases[0];
+  const Solver& solver = *find_solver("double_0", "cpu", c.problem);
+  const auto run = solver.prepare(c.problem, machine);
+  const Tensors tensors;
+  CaseContext context{s, c, find_op("recurrence"), solver, machine, *run, tensors, nullptr};
+  const Timing timing{.samples_s = {2e-5, 1e-5, 3e-5}, .host_s = {5e-5, 6e-5, 4e-5}, .graph_s = 7e-6, .clock_mhz = 1700, .graph_launches = 50, .method = "m"};
+  context.timing = &timing;
+  CaseRecord row;
+  for (const Metric& metric : metrics()) {
+    if (metric.name == "time") metric.timed(context, row);
+  }
+  EXPECT_EQ(row.time_s->median, 2e-5);
+  EXPECT_EQ(row.samples_s, timing.samples_s);
+  EXPECT_EQ(row.host_s, 5e-5);
+  EXPECT_EQ(row.time_graph_s, 7e-6);
+  EXPECT_EQ(row.graph_launches, 50);
+  EXPECT_EQ(row.clock_mhz, 1700);
+  EXPECT_EQ(row.time_s->method, "m");
+}
+
+TEST_F(SweepTest, ThePlannedSetsAreThereForTimingAndOneForVerifying) {
+  machine.cache_bytes = 10000;
+  const std::int64_t set_bytes = 4 * (2 * 5 * 3 * 3 + 3 * 3 + 2 * 3 + 2 * 5 * 3 + 2 * 3);
+  const std::string method = run({"double_0"}).rows[0].time_s->method;
+  EXPECT_NE(method.find("over " + std::to_string(3 * 10000 / set_bytes + 1) + " sets of " + std::to_string(set_bytes) + " bytes"), std::string::npos) << method;
+  options.time = false;
+  machine.allocated = 0;
+  run({"double_0"});
+  EXPECT_LT(machine.allocated, 2 * 5 * 512);  // one set of five tensors, each rounded up
+}
+
+TEST_F(SweepTest, NothingIsAllocatedOnceTheTimeIsSpent) {
+  axes = "hidden = [2, 30000]\nseq_len = [4]\nlimits = { total_s = 1 }\n";
+  behaviours[0].time_s = 0.1;
+  EXPECT_EQ(run({"double_0"}).rows[1].status, Status::timeout);
+  EXPECT_LT(machine.allocated, 4 * 30000 * 4 * 4);
 }
 
 TEST_F(SweepTest, SkippedCasesKeepTheirReasonAndAllocateNothing) {
@@ -480,6 +543,7 @@ TEST_F(SweepTest, SampledChannelsAreHeldAgainstTheReference) {
     ASSERT_TRUE(result.rows[0].error);
     EXPECT_EQ(result.rows[0].status, Status::ok) << result.rows[0].reason;
     EXPECT_TRUE(result.rows[0].error->ratio_forward);
+    EXPECT_NE(*result.rows[0].error->ratio_forward, *result.rows[0].error->ratio_local);
     EXPECT_EQ(result.rows[0].error->verified_prefix, 5);
     EXPECT_FALSE(result.rows[0].error->channels_checked.empty());
     EXPECT_EQ(*result.rows[0].error->test_ratio, std::max(*result.rows[0].error->ratio_local, *result.rows[0].error->ratio_forward));

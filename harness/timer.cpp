@@ -89,7 +89,7 @@ class GroupTimer {
     const int most = options_.paper ? kPaperWarmUps : kWarmUps;
     const double start = options_.now();
     for (int i = 0; i < most; ++i) {
-      if (i > 0 && (options_.interrupted() || c.spent_s + options_.now() - start >= options_.case_s)) break;
+      if (options_.interrupted() || c.spent_s + options_.now() - start >= options_.case_s) break;
       const Tensors tensors = buffers_.set(buffers_.next());
       const Sample s = launch_once(c, tensors);
       c.warm_up_s = s.time_s;
@@ -142,9 +142,7 @@ class GroupTimer {
     const double centre = median(t.samples_s);
     if (!(centre < kGraphBelow_s)) return void(t.graph_null_reason = "a launch of 50 us or more is timed by its events alone");
     if (!c.subject.capturable) return void(t.graph_null_reason = "the solver cannot stand inside a graph");
-    // About 1 ms of work, and never twice the same set where only a pass over them is cold.
-    std::int64_t n = std::clamp<std::int64_t>(static_cast<std::int64_t>(std::ceil(1e-3 / centre)), 10, 100);
-    if (buffers_.evicts()) n = std::min(n, buffers_.count());
+    const std::int64_t n = std::clamp<std::int64_t>(static_cast<std::int64_t>(std::ceil(1e-3 / centre)), 10, 100);  // about 1 ms of work
     std::vector<Tensors> sets;
     for (std::int64_t i = 0; i < n; ++i) sets.push_back(buffers_.set(buffers_.next()));
     t.graph_s = machine_.time_graph([&](Stream stream, int i) { c.subject.launch(sets[static_cast<std::size_t>(i)], stream); }, static_cast<int>(n));

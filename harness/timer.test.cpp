@@ -89,6 +89,13 @@ TEST_F(TimerTest, PastItsBudgetACaseNeedOnlyBeBelowTheNoisyLimit) {
   const auto wobble = [](double scale) { return [scale](int k) { return scale * (1 + 0.03 * (k % 3 - 1)); }; };
   EXPECT_EQ(time({subject(wobble(50e-3))}).cases[0].stop, Stop::budget);
   EXPECT_NE(time({subject(wobble(1e-4))}).cases[0].stop, Stop::budget);
+  EXPECT_EQ(time({subject([](int k) { return k % 2 ? 50e-3 : 100e-3; })}).cases[0].stop, Stop::plateau);
+}
+
+TEST_F(TimerTest, OnePercentIsNarrowEnoughAndTwoAreNot) {
+  const auto stop = [&](double spread) { return time({subject([=](int k) { return 1e-4 * (1 + 2 * spread * (k % 2)); })}).cases[0].stop; };
+  EXPECT_EQ(stop(0.009), Stop::interval);
+  EXPECT_EQ(stop(0.011), Stop::plateau);
 }
 
 TEST_F(TimerTest, ACaseStopsWhenItsWallClockIsSpent) {
@@ -209,12 +216,23 @@ TEST_F(TimerTest, WithoutAGraphTheReasonIsGiven) {
 TEST_F(TimerTest, TheLaunchesOfAGraphAreCheckedToo) {
   machine.name = "cuda";
   machine.graph_time_s = 7e-6;
+  for (const int bad : {1, 3, 50}) {  // this launch of the graph writes nothing
+    Subject s = steady(20e-6);
+    s.launch = [this, bad, k = 0](const Tensors& t, Stream) mutable {
+      if (++k != kWarmUps + kMinSamples + bad) std::memset(t.at("h").data, 1, 40), std::memset(t.at("last").data, 1, 8);
+      machine.launch_time_s = 20e-6;
+    };
+    EXPECT_EQ(time({s}, 200).cases[0].wrong, "unwritten") << bad;
+  }
+}
+
+TEST_F(TimerTest, AWrongCaseIsNotTimedInAGraph) {
+  machine.name = "cuda";
+  machine.graph_time_s = 7e-6;
   Subject s = steady(20e-6);
-  s.launch = [this, k = 0](const Tensors& t, Stream) mutable {
-    if (++k != kWarmUps + kMinSamples + 3) std::memset(t.at("h").data, 1, 40), std::memset(t.at("last").data, 1, 8);  // the third of the graph writes nothing
-    machine.launch_time_s = 20e-6;
-  };
-  EXPECT_EQ(time({s}, 200).cases[0].wrong, "unwritten");
+  s.check = [](const Tensors&) { return "no"; };
+  EXPECT_FALSE(time({s}).cases[0].graph_s);
+  EXPECT_EQ(machine.graph_launches, 0);
 }
 
 TEST_F(TimerTest, EachTimedOutputIsCheckedOnPoisonedMemory) {

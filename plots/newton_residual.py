@@ -9,6 +9,7 @@ import style
 title = "Newton residual"
 CAPTION = ("Largest residual over channels (and, in tiled solvers, over tiles at their own iteration k) before each linear solve; k = 0 is the guess. "
            "Dashed: 8 u_c, where a solver calls itself converged (times the state's scale where that is above 1).")
+EDGE = 24  # iterations
 MARKS = "osD^vPXph<>d"
 
 
@@ -56,8 +57,11 @@ def _sheet(solver, sheet, x, left_out, single):
     low, high = min(positive), min(max(positive), 1e6)
     zero_at = low / 10 if 0 in found else None
     bottom = zero_at or low
-    steps = max(1, max(len(residuals(row)) for row in rows) - 1)
-    every = -(-steps // 8)
+    ends = sorted(len(residuals(row)) - 1 for row in rows)
+    steps = max(1, ends[-1])
+    if steps > EDGE and ends[len(ends) // 2] <= EDGE / 2:  # a few long runs would squeeze all others
+        steps = EDGE
+    every = next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if steps <= 8 * step)
     fig, panels = style.figure(f"Newton residual per iteration, {solver}", sheet, legend,
                                style.Scale(-0.04 * steps, 1.04 * steps, [(k, str(k)) for k in range(0, steps + 1, every)], log=False),
                                style.log_scale(bottom / 2, high * 2, style.tick_power, zero_at), "largest residual", "iteration k")
@@ -67,8 +71,10 @@ def _sheet(solver, sheet, x, left_out, single):
             panel.level(limit, style.colour("floor"))
         for row in same:
             points = [max(min(v, high), bottom) if v == v else math.nan for v in residuals(row)]
+            points = points[:steps + 1]
             panel.plot(range(len(points)), points, style.ramp(place[row[x]]), mark[row[x]], width=1.4, hollow=not load.is_ok(row))
-    fig.caption = CAPTION + style.axis_notes(rows, zero_at is not None, max(positive) > high, left_out, single, x)
+    longer = f" Lines that reach the right edge run on, the longest to k = {ends[-1]}." if ends[-1] > steps else ""
+    fig.caption = CAPTION + longer + style.axis_notes(rows, zero_at is not None, max(positive) > high, left_out, single, x)
     return fig
 
 

@@ -135,12 +135,16 @@ def verdict(rows, records):
     return out
 
 
+def run(rows):
+    return [row for row in rows if row["status"] != "skipped"]
+
+
 def measured(rows):
     """What was measured, in a few lines of words."""
-    lines = []
-    for key, noun in (("cell", "cell"), ("solver", "solver")):
-        found = sorted(load.values(rows, key), key=load.rank) if key == "solver" else load.values(rows, key)
-        lines.append(f"<b>{count_of(len(found), noun)}</b>: {esc(', '.join(found))}")
+    cells, solvers, absent = load.values(rows, "cell"), load.values(run(rows), "solver"), sorted(set(load.values(rows, "solver")) - set(load.values(run(rows), "solver")), key=load.rank)
+    lines = [f"<b>{count_of(len(cells), 'cell')}</b>: {esc(', '.join(cells))}",
+             f"<b>{count_of(len(solvers), 'solver')}</b>: {esc(', '.join(sorted(solvers, key=load.rank)))}" +
+             (f' <span class="muted">(skipped in every case: {esc(", ".join(absent))})</span>' if absent else "")]
     shapes = list(dict.fromkeys((row.get("batch"), row.get("hidden")) for row in sorted(rows, key=lambda row: [row.get(key) or 0 for key in load.SIZES])))
     if len(shapes) <= 4:
         sizes = ["(B, D) = " + ", ".join(f"({b}, {d})" for b, d in shapes)]
@@ -186,8 +190,9 @@ def outcome(rows):
             lines.append(f'against {esc(baseline)}: up to <b title="{ratio[0]!r}">{style.times(ratio[0])}</b> by {esc(row["solver"])} <span class="muted">({unbroken(esc(where(row)))})</span>')
     adaptive = [row for row in rows if load.is_ok(row) and row.get("iteration_limit") in (None, "adaptive") and load.number(row, "iterations") is not None]
     if adaptive:
-        fewest, most = (pick(row["iterations"] for row in adaptive) for pick in (min, max))
-        lines.append(f"Newton iterations: <b>{fewest if fewest == most else f'{fewest} to {most}'}</b>")
+        found = sorted(row["iterations"] for row in adaptive)
+        lines.append(f"Newton iterations: <b>{found[0]}</b>" if found[0] == found[-1] else
+                     f'Newton iterations: <b>{found[0]} to {found[-1]}</b> <span class="muted">(median {found[len(found) // 2]})</span>')
     worst = max((row for row in rows if load.is_ok(row) and load.number(row, "error.test_ratio") is not None), key=lambda row: row["error"]["test_ratio"], default=None)
     if worst:
         ratio = worst["error"]["test_ratio"]
@@ -215,7 +220,7 @@ def headline(rows):
     if not picked:
         return ""
     here = [row for part in picked for row in part]
-    columns = [key for key, _ in load.series(here)]
+    columns = [key for key, same in load.series(run(here)) if not key[1] or any(load.is_ok(row) and time_vs_length.value(row) for row in same)]
     variants = len(columns) > 6 and any(key[1] for key in columns)
     if variants:
         columns = [key for key in columns if not key[1]]
@@ -223,11 +228,12 @@ def headline(rows):
     facets = [style.facet(part[0], x) for part in picked]
     varied = [key for key in dict.fromkeys(["cell", "storage", "regime", *style.FACETS]) if len({f[key] for f in facets}) > 1] or ["cell", "shape"]
     line_of = lambda row: (row["solver"], load.variant(row, names))
-    head = "".join(f'<th class="text">{esc({"shape": "shape", "record_file": "record"}.get(key, key))}</th>' for key in varied)
+    head = f'<th class="text">{"cell" if "cell" in varied else "case"}</th>'
     head += f"<th>{style.SIZE_SYMBOL[x]}</th>" + "".join(f'<th><span class="swatch" style="background:{css_colour(s)}"></span>{esc(s)}{f"<br>{esc(v)}" if v else ""}</th>' for s, v in columns)
     lines = ""
     for part, facets_of in zip(picked, facets):
-        cells = "".join(f'<td class="text">{esc(facets_of[key])}</td>' for key in varied) + f"<td>{style.size(part[0][x])}</td>"
+        first, *rest = [style.named(key, facets_of[key]) for key in varied if facets_of[key] is not None]
+        cells = f'<td class="text">{esc(first)}<small>{esc(" · ".join(rest))}</small></td><td>{style.size(part[0][x])}</td>'
         by = {line_of(row): row for row in part}
         right = [row for row in part if load.is_ok(row) and time_vs_length.value(row) and line_of(row) in columns]
         best = min(right, key=lambda row: row["time_s"]["median"], default=None)
@@ -295,7 +301,7 @@ def tables(rows):
     groups = load.group(rows, lambda row: row["group_id"])
     graph = any(load.number(row, "time_graph_s") for row in rows)
     varied = load.varying(rows, load.CONTEXT)
-    columns = [style.SIZE_SYMBOL[x], "solver", "status", "time, median [95 %]", *["in a graph"] * graph, "floor / time", *(f"× {b}" for b in baselines), "iterations",
+    columns = [style.SIZE_SYMBOL[x], "solver", "status", "time, median [95\u202f%]", *["in a graph"] * graph, "floor / time", *(f"× {b}" for b in baselines), "iterations",
                "error / bound", "largest error"]
     head = "<tr>" + "".join(f'<th{" class=text" if name in ("solver", "status") else ""}>{esc(name)}</th>' for name in columns) + "</tr>"
     out = []

@@ -274,7 +274,8 @@ class Figures(unittest.TestCase):
         self.assertAlmostEqual(levels(fig, style.colour("floor"))[0][0], marks(fig)[0])
 
     def test_a_floor_far_below_does_not_flatten_the_picture(self):
-        self.assertEqual(time_vs_length.floor(None, [case("seq_fused", 16, floor_s=1e-15)], "seq_len"), [16e-6 / 30])
+        rows = [case("seq_fused", 16, floor_s=1e-15), case("seq_fused", 64, floor_s=2e-6)]
+        self.assertEqual(time_vs_length.floor(None, rows, "seq_len"), [2e-6])
 
     def test_no_two_panels_mix_what_differs(self):
         rows = suite_rows() + suite_rows(storage="f64") + suite_rows(hidden=32)
@@ -357,6 +358,13 @@ class Figures(unittest.TestCase):
         self.assertIn("1 row with no second length", time_vs_length.draw(rows)[0].caption)
         lone = newton_residual.draw([case("newton_fused", 1000)])
         self.assertIn("L = 1000", texts(lone[0]))
+
+    def test_a_few_long_newton_runs_do_not_squeeze_the_others(self):
+        rows = suite_rows() + [case("newton_fused", 512, residual_max=[1.0] * 200)]
+        fig = newton_residual.draw(rows)[0]
+        self.assertIn("the longest to k = 199", fig.caption)
+        self.assertNotIn("right edge", newton_residual.draw(suite_rows())[0].caption)
+        self.assertEqual(max(len(xs) for xs, _, m, _, _ in lines_of(fig) if m not in ("", "None")), newton_residual.EDGE + 1)
 
     def test_solvers_differ_in_colour_and_marker_and_both_schemes_in_every_colour(self):
         looks = [style.solver_look(solver) for solver in load.SOLVERS]
@@ -489,7 +497,7 @@ class Page(Folder):
         rows[2]["iterations"], rows[8]["iterations"], rows[4]["error"]["test_ratio"] = 2, 5, 1.25
         rows += [case("newton_fused", 512, iterations=99, status="not_converged", error={"test_ratio": 9e9}), case("newton_fused", 512, iteration_limit=50, iterations=50)]
         page = self.page(rows)
-        self.assertIn("Newton iterations: <b>2 to 5</b>", page)
+        self.assertIn('Newton iterations: <b>2 to 5</b> <span class="muted">(median 3)</span>', page)
         self.assertIn('largest error of an ok row: <b title="1.25">1.2</b> of its bound <span class="muted">(passes up to c = 3)</span>', page)
 
     def test_text_of_the_record_cannot_become_markup(self):
@@ -501,6 +509,12 @@ class Page(Folder):
         self.assertIn("largest error of an ok row", self.page([case(n, l, time_s=None, speedup={}) for n in TIMES for l in (4, 8)]))
         self.assertIn("All 2 cases came out", self.page([case(n, status="skipped", reason="memory: x", time_s=None, speedup={}, error=None, residual_max=None) for n in ("seq_fused", "newton_fused")]))
         self.assertIn("The record holds no case.", self.page([]))
+
+    def test_a_solver_skipped_everywhere_has_no_column_and_is_named(self):
+        page = self.page(suite_rows() + [{**case("seq_stepwise"), "solver": "shooting", "case_id": "s", "status": "skipped", "reason": "undefined combination: x", "time_s": None, "speedup": {}}])
+        self.assertIn("(skipped in every case: shooting)", page)
+        self.assertIn("<b>3 solvers</b>: seq_stepwise, seq_fused, newton_fused", page)
+        self.assertNotIn("shooting", re.search(r'<table class="grand">.*?</table>', page)[0])
 
     def test_missing_provenance_fields_are_dashes(self):
         page = report.page(load.read([self.write(suite_rows(), head={"record": "provenance", "schema": 1})]))

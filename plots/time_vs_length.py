@@ -7,7 +7,8 @@ import style
 
 title = "time over length"
 CAPTION = ("Median time of one launch, checks and correction rounds included; band: 95 % bootstrap interval of the median (often thinner than the line). "
-           "Dashed: the memory floor, inputs and outputs moved once at the measured copy bandwidth.")
+           "Dashed: the memory floor, inputs and outputs moved once at the measured copy bandwidth; "
+           "where it is not seen it lies far below.")
 
 
 def value(row):
@@ -16,12 +17,12 @@ def value(row):
 
 
 def floor(panel, rows, x):
-    """Draws floor_s over x; without a panel: what of it the y axis must show (at most 1.5 decades below the fastest time)."""
+    """Draws floor_s over x; without a panel: what of it the y axis must show (no more than 1.5 decades below the fastest time)."""
     points = sorted({row[x]: load.number(row, "floor_s") for row in rows if load.number(row, "floor_s")}.items())
     if panel and points:
         panel.plot(*zip(*points), style.colour("floor"), dash=(0, (5, 2)), width=1.1, clip=True, over=1.5)
     fastest = min(value(row)[0] for row in rows)
-    return [max(point[1], fastest / 30) for point in points]
+    return [point[1] for point in points if point[1] >= fastest / 30]
 
 
 def dots(rows):

@@ -157,6 +157,10 @@ TEST_F(ReferenceCacheOnDisk, KeepsThatNothingBeyondCanBeJudged) {
     longer.seq_len = 100'000;
     ReferenceCache second(directory);
     EXPECT_TRUE(same(second.truth(longer, 0, d), truth));
+    Problem shorter = p;
+    shorter.seq_len = truth.steps - 1;
+    EXPECT_EQ(second.truth(shorter, 0, d).steps, truth.steps - 1);
+    EXPECT_FALSE(second.truth(shorter, 0, d).ends);
     EXPECT_EQ(second.spent_s(), 0);
   }
   EXPECT_GT(ended, 0);

@@ -162,6 +162,16 @@ TEST(ForwardVerdict, ReportsErrorsInEveryUnit) {
   channel.computed[8] = 0.5 + 6 * e;  // two of 101 lie above 8 ulp now: 99 % need the smaller of them
   EXPECT_EQ(*verdict(channel).ulp_p99, 16);
   EXPECT_EQ(*verdict(channel).ulp_max, 48);
+
+  // 100 states of 0.5, one with an error of 3 e: 99 % are at most 8 ulp.
+  channel.data.seq_len = channel.truth.steps = 100;
+  channel.data.inputs.resize(100);
+  channel.truth.states.assign(100, {0.5, 0});
+  channel.truth.difference.assign(100, 0);
+  channel.computed.assign(100, 0.5 + e);
+  channel.computed[99] = 0.5 - 3 * e;
+  EXPECT_EQ(*verdict(channel).ulp_p99, 8);
+  EXPECT_EQ(*verdict(channel).rel_max, 3 * e / 0.5);
 }
 
 TEST(ForwardVerdict, StoringASubnormalIsNotAnError) {
@@ -186,6 +196,9 @@ TEST(ForwardVerdict, EndsWhereTheBoundSaysNothing) {
   EXPECT_GE(bound[std::size_t(prefix)], kJudgedBelow);
   channel.computed[std::size_t(prefix)] = 77;
   EXPECT_TRUE(passes(*verdict(channel).ratio_forward));  // beyond the prefix the local test alone judges
+  channel.steps = {0, prefix};
+  EXPECT_TRUE(passes(*verdict(channel).ratio_forward));
+  channel.steps.clear();
   channel.computed[std::size_t(prefix - 1)] = 77;
   EXPECT_FALSE(passes(*verdict(channel).ratio_forward));
 }
@@ -211,6 +224,8 @@ TEST(ForwardVerdict, TakesTheLeastPrefixAndSaysWhenThereIsNone) {
   judge_channels({whole, cut}, Storage::f32, report);
   EXPECT_EQ(*report.verified_prefix, 11);
   EXPECT_TRUE(report.ratio_forward);
+  judge_channels({cut, whole}, Storage::f32, report);
+  EXPECT_EQ(*report.verified_prefix, 11);
   cut.truth = {};
   report = {};
   judge_channels({cut}, Storage::f32, report);

@@ -120,6 +120,22 @@ TEST(Witness, FindsAChangedGradientOfEveryKind) {
   EXPECT_FALSE(witness_reference_check(read(json)).agrees());
 }
 
+TEST(Witness, AgreementIsAbsoluteBelowOneAndRelativeAbove) {
+  const auto difference = [](const char* initial, const char* state) {  // a GRU whose z is 0 keeps its state: 12 steps of it
+    Json json = load("gru_diag-base.json");
+    json["loss"] = nullptr;
+    json["channels"].erase(json["channels"].begin() + 1, json["channels"].end());
+    Json& channel = json["channels"][0];
+    channel["initial_state"][0] = initial;
+    for (Json& u : channel["inputs"]) u[0] = "-512";
+    for (Json& h : channel["states"]) h[0] = initial;
+    channel["states"][5][0] = state;
+    return witness_reference_check(read(json)).states;
+  };
+  EXPECT_NEAR(difference("0.015625", "0.015625000000000000000000000004"), 4e-30, 1e-32);
+  EXPECT_NEAR(difference("1024", "1024.000000000000000000000001024"), 1e-27, 1e-31);
+}
+
 TEST(Witness, ReadsWhatTheFileSays) {
   const WitnessFile file = read_witness((kWitness / "lstm_cifg_diag-long.json").string());
   EXPECT_EQ(file.cell, "lstm_cifg_diag");

@@ -105,7 +105,7 @@ std::vector<double> channel(const Problem& p, Machine& machine, const Tensors& t
 template <class Cell, class T>
 void draw_cpu(const Problem& p, const DrawArguments& args, Machine&, const Tensors& t) {
   const auto fill = [&]<class Element>(Element* out, DrawStream stream, int components, std::int64_t count) {
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (count > kStepsWorthThreads)
     for (std::int64_t i = 0; i < count; ++i) out[i] = draw_element<Element>(args, stream, components, i);
   };
   const Layout<Cell> at = layout_of<Cell>(p);
@@ -119,7 +119,7 @@ double ratio_local_cpu(const Problem& p, Machine&, const Tensors& t) {
   const Layout<Cell> at = layout_of<Cell>(p);
   const RecurrenceTensors<T> tensors(t);
   double worst = 0;
-#pragma omp parallel
+#pragma omp parallel if (steps(p) > kStepsWorthThreads)
   {
     double mine = 0;
 #pragma omp for collapse(2) schedule(static) nowait

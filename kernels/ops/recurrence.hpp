@@ -12,6 +12,9 @@
 
 namespace prnn {
 
+/// Cell steps below which one host thread does them: waking a team costs more, far more where the cores are shared.
+inline constexpr std::int64_t kStepsWorthThreads = 1 << 15;
+
 /// What regime, weight_std and h0 of a problem draw from. Throws BadInput for a regime this build does not draw.
 Regime regime_of(const Problem&);
 

@@ -9,6 +9,7 @@
 #include "kernels/cells/cell.hpp"
 #include "kernels/cells/layout.hpp"
 #include "kernels/ops/recurrence.hpp"
+#include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/device.cuh"
 
 /// Before a loop whose index addresses register arrays: an array that is indexed at run time would lie in local memory.
@@ -33,7 +34,7 @@ PRNN_DEVICE bool all_finite(const C (&x)[K]) {
   return finite;
 }
 
-/// u [kInputs] of one step, input 0 at p. Not yet guarded: guard_inputs at the place of use, so that a prefetch does not wait for its data.
+/// u [kInputs] of one step, input 0 at p; not yet guarded.
 template <class Cell, class T>
 PRNN_DEVICE void load_inputs(const T* p, std::int64_t hidden, compute_t<T> (&u)[Cell::kInputs]) {
   PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[k] = load(p + k * hidden);
@@ -60,6 +61,32 @@ PRNN_DEVICE void store_step(const Layout<Cell>& at, const RecurrenceTensors<T>& 
 template <class Cell, class T>
 PRNN_DEVICE void store_last(const Layout<Cell>& at, const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t d, const compute_t<T> (&h)[Cell::kState]) {
   PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) t.last[at.edge(b, i, d)] = h[i];
+}
+
+template <class C>
+PRNN_DEVICE C magnitude(C x) {
+  return x < C(0) ? -x : x;
+}
+
+/// How well one step of a Newton iterate fits, r = f(before) - h.
+struct Fit {
+  bool passes = true;  // |r| <= 8 u_c max(1, |h|): stricter than design section 6.3, whose scale is the channel's largest |h|
+  bool close = true;   // |r| <= 8 u_c (|h| + |J| |before|): within c of the local bound (design section 6.1) wherever that is
+};
+/// A channel has converged at iterate k iff every step passes, and every step is close or every step passed at k - 1 too: the solve in
+/// between has then removed all of r but its second order and its rounding. The first alone would accept 8 u_c where rounding is far less.
+template <class C, int K>
+PRNN_DEVICE Fit judge(const Affine<C, K>& map, const State<C, K>& h, const State<C, K>& before) {
+  constexpr C kTolerance = C(8 * unit_roundoff_v<C>);
+  Fit fit;
+  PRNN_UNROLL for (int i = 0; i < K; ++i) {
+    const C r = magnitude(map.offset[i]), size = magnitude(h.x[i]);
+    C moved = size;
+    PRNN_UNROLL for (int j = 0; j < K; ++j) moved = magnitude(map.jacobian[i][j] * before.x[j]) + moved;
+    if (!(r <= kTolerance * (size > C(1) ? size : C(1)))) fit.passes = false;
+    if (!(r <= kTolerance * moved)) fit.close = false;
+  }
+  return fit;
 }
 
 /// Layout::position of nothing.

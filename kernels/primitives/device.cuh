@@ -72,11 +72,21 @@ PRNN_DEVICE T shuffle_xor(const T& x, int mask) {
 }
 
 // --- global memory ----------------------------------------------------------------------------------------------------
+/// Storage -> compute of a value in a register.
+PRNN_DEVICE float widen(float x) { return x; }
+PRNN_DEVICE double widen(double x) { return x; }
+PRNN_DEVICE float widen(Bf16 x) { return __uint_as_float(std::uint32_t(x.bits) << 16); }
+PRNN_DEVICE float widen(F16 x) { return __half2float(__ushort_as_half(x.bits)); }
+/// Read-only data as stored: a prefetch that converted would wait for its data.
+PRNN_DEVICE float load_stored(const float* p) { return __ldg(p); }
+PRNN_DEVICE double load_stored(const double* p) { return __ldg(p); }
+PRNN_DEVICE Bf16 load_stored(const Bf16* p) { return {__ldg(&p->bits)}; }
+PRNN_DEVICE F16 load_stored(const F16* p) { return {__ldg(&p->bits)}; }
 /// Read-only data, storage -> compute.
-PRNN_DEVICE float load(const float* p) { return __ldg(p); }
-PRNN_DEVICE double load(const double* p) { return __ldg(p); }
-PRNN_DEVICE float load(const Bf16* p) { return __uint_as_float(std::uint32_t(__ldg(&p->bits)) << 16); }
-PRNN_DEVICE float load(const F16* p) { return __half2float(__ushort_as_half(__ldg(&p->bits))); }
+template <class T>
+PRNN_DEVICE compute_t<T> load(const T* p) {
+  return widen(load_stored(p));
+}
 /// Compute -> storage, one rounding.
 PRNN_DEVICE void store(float* p, float x) { *p = x; }
 PRNN_DEVICE void store(double* p, double x) { *p = x; }

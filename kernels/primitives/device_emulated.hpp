@@ -82,11 +82,21 @@ PRNN_DEVICE T shuffle_xor(const T& x, int mask) {
 }
 
 // --- global memory ----------------------------------------------------------------------------------------------------
+/// Storage -> compute of a value in a register.
+template <class T>
+PRNN_DEVICE compute_t<T> widen(T x) {
+  return to_compute(x);
+}
+/// Read-only data as stored: a prefetch that converted would wait for its data.
+template <class T>
+PRNN_DEVICE T load_stored(const T* p) {
+  return *p;
+}
 /// Read-only data, storage -> compute.
-PRNN_DEVICE float load(const float* p) { return *p; }
-PRNN_DEVICE double load(const double* p) { return *p; }
-PRNN_DEVICE float load(const Bf16* p) { return to_float(*p); }
-PRNN_DEVICE float load(const F16* p) { return to_float(*p); }
+template <class T>
+PRNN_DEVICE compute_t<T> load(const T* p) {
+  return widen(load_stored(p));
+}
 /// Compute -> storage, one rounding.
 PRNN_DEVICE void store(float* p, float x) { *p = x; }
 PRNN_DEVICE void store(double* p, double x) { *p = x; }

@@ -69,7 +69,7 @@ constexpr NewtonPolicy newton_policy(std::int64_t batch, std::int64_t hidden, st
   std::int64_t channels = std::min(32 / storage_bytes, power_of_two_from(std::min<std::int64_t>(hidden, kMostChannelsABlock)));
   while (channels > 1 && batch * ceil_div(hidden, channels) < kMultiprocessors) channels /= 2;
   const std::int64_t blocks = batch * ceil_div(hidden, channels);
-  const std::int64_t steps = storage_bytes != 4 ? 2 : seq_len * channels <= 512 ? 1 : 4;
+  const std::int64_t steps = storage_bytes != 4 ? 2 : seq_len * channels <= 256 ? 1 : 4;
   const std::int64_t share = std::clamp<std::int64_t>(power_of_two_from(kMultiprocessors * 1024 / blocks + 1) / 2, 128, newton_most_threads(state, std::max<std::int64_t>(storage_bytes, 4)));
   const std::int64_t wanted = power_of_two_from(ceil_div(std::min<std::int64_t>(seq_len, 4096), steps)) * channels;
   return {int(std::clamp<std::int64_t>(wanted, 32, share)), int(steps), int(channels)};

@@ -56,7 +56,8 @@ TEST(ANewtonPolicy, UsesWholeSectorsOnlyWhereNoMultiprocessorIdlesForIt) {
   EXPECT_EQ(newton_policy(8, 1024, 512, 1, 4).channels_a_block, 8);
   EXPECT_EQ(newton_policy(8, 1024, 512, 1, 8).channels_a_block, 4);
   EXPECT_EQ(newton_policy(8, 4096, 512, 1, 2).channels_a_block, 16);
-  EXPECT_EQ(newton_policy(1, 64, 512, 1, 4), (NewtonPolicy{512, 1, 1}));
+  EXPECT_EQ(newton_policy(1, 64, 256, 1, 4), (NewtonPolicy{256, 1, 1}));
+  EXPECT_EQ(newton_policy(1, 64, 512, 1, 4), (NewtonPolicy{128, 4, 1}));
   EXPECT_EQ(newton_policy(1, 64, 4096, 1, 4).tile(), 4096);
 }
 

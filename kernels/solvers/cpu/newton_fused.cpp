@@ -74,7 +74,7 @@ class NewtonFused final : public Run {
   void solve(const Tensors& tensors, Trace* trace) {
     const RecurrenceTensors<T> t(tensors);
     Progress all;
-#pragma omp parallel
+#pragma omp parallel if (at_.position(at_.batch, 0, 0) > kStepsWorthThreads)
     {
       Progress mine;
       Trace my_trace;

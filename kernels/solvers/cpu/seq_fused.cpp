@@ -35,8 +35,7 @@ class SeqFused final : public Run {
   Outcome outcome() override { return {.nonfinite = first_nonfinite_}; }
 
  private:
-  static constexpr int kLanes = 64 / sizeof(T);                  // one cache line of every row
-  static constexpr std::int64_t kStepsWorthThreads = 1 << 12;  // below it, waking threads costs more than the work
+  static constexpr int kLanes = 64 / sizeof(T);  // one cache line of every row
 
   void walk(const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t first, int lanes) {
     compute_t<T> a[kLanes][Cell::kWeights], h[kLanes][Cell::kState];

@@ -21,7 +21,7 @@ class SeqStepwise final : public Run {
     const RecurrenceTensors<T> t(tensors);
     first_nonfinite_.reset();
     for (std::int64_t l = 0; l < at_.seq_len; ++l) {
-#pragma omp parallel for schedule(static) collapse(2) if (at_.channels() > kChannelsWorthThreads)
+#pragma omp parallel for schedule(static) collapse(2) if (at_.channels() > kStepsWorthThreads)
       for (std::int64_t b = 0; b < at_.batch; ++b) {
         for (std::int64_t d = 0; d < at_.hidden; ++d) {
           compute_t<T> a[Cell::kWeights], u[Cell::kInputs], h[Cell::kState], h_next[Cell::kState];
@@ -42,7 +42,6 @@ class SeqStepwise final : public Run {
   Outcome outcome() override { return {.nonfinite = first_nonfinite_}; }
 
  private:
-  static constexpr std::int64_t kChannelsWorthThreads = 2048;  // below it, waking threads each step costs more than the step
   Layout<Cell> at_;
   std::optional<std::array<std::int64_t, 3>> first_nonfinite_;
 };

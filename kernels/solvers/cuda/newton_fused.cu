@@ -10,9 +10,9 @@
 // One iteration, two barriers:
 //     publish the warp's last states | barrier | f, J, r of own steps; test; scan inside the warp; publish its map | barrier + vote | h += dh
 //
-// Iterations are adaptive: a channel stops at the first iterate all of whose residuals pass |r_l| <= 8 u_c max(1, |h_l|), which is stricter
-// than the contract's scale, max(1, largest |h|). A stopped channel is not touched again while others of its block go on, so no channel's
-// bits depend on its neighbours. After k solves the first k states are exact, so tile + 1 solves are enough in exact arithmetic: the cap.
+// Iterations are adaptive: a channel stops at the first iterate whose residuals all pass (Fit in channel.cuh). A stopped channel is not
+// touched again while others of its block go on, so no channel's bits depend on its neighbours. After k solves the first k states are exact,
+// so tile + 1 solves are enough in exact arithmetic: the cap.
 // With a fixed count, as in the paper, nothing is tested.
 #include <bit>
 #include <vector>
@@ -35,31 +35,29 @@ struct NewtonStatus {
   int unconverged;         // 1: a tile hit the cap
 };
 
-/// Shared memory of a block.
+/// Shared memory of a block. What has a constant place costs no register.
 template <class C, int K>
 struct NewtonShared {
-  Affine<C, K>* maps;  // [warps, lanes]
-  State<C, K>* edges;  // [1 + warps, lanes]: the carry, then the last state of each warp
-  int* failed;         // [2, lanes]: a step of the channel failed the test, in turns
+  int* failed;         // [lanes]: last round in which a step of the channel did not pass
+  int* unfinished;     // [lanes]: last round after which the channel has to go on
   int* first_bad;      // [lanes]: first step of the tile that is not finite
+  State<C, K>* edges;  // [1 + warps, lanes]: the carry, then the last state of each warp
+  Affine<C, K>* maps;  // [warps, lanes]
 
+  static constexpr std::int64_t kFlagBytes = 3 * kMostChannelsABlock * sizeof(int);
   static constexpr std::int64_t bytes(int threads, int lanes) {
     const int slots = threads / kWarp * lanes;
-    return slots * std::int64_t(sizeof(Affine<C, K>)) + (slots + lanes) * std::int64_t(sizeof(State<C, K>)) + 3 * lanes * std::int64_t(sizeof(int));
+    return kFlagBytes + (slots + lanes) * std::int64_t(sizeof(State<C, K>)) + slots * std::int64_t(sizeof(Affine<C, K>));
   }
   PRNN_DEVICE NewtonShared(unsigned char* base, int threads, int lanes) {
-    const int slots = threads / kWarp * lanes;
-    maps = reinterpret_cast<Affine<C, K>*>(base);
-    edges = reinterpret_cast<State<C, K>*>(maps + slots);
-    failed = reinterpret_cast<int*>(edges + slots + lanes);
-    first_bad = failed + 2 * lanes;
+    failed = reinterpret_cast<int*>(base);
+    unfinished = failed + kMostChannelsABlock;
+    first_bad = unfinished + kMostChannelsABlock;
+    edges = reinterpret_cast<State<C, K>*>(base + kFlagBytes);
+    maps = reinterpret_cast<Affine<C, K>*>(edges + threads / kWarp * lanes + lanes);
   }
 };
 
-template <class C>
-PRNN_DEVICE C magnitude(C x) {
-  return x < C(0) ? -x : x;
-}
 /// Larger of two magnitudes; a NaN wins and stays.
 template <class C>
 PRNN_DEVICE C larger(C a, C b) {
@@ -72,14 +70,13 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
 newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes, int limit, NewtonStatus* status, double* trace) {
   using C = compute_t<T>;
   constexpr int K = Cell::kState;
-  constexpr C kTolerance = C(8 * unit_roundoff_v<C>);
   const int lanes = 1 << log_lanes, lane = thread_index() % kWarp, warp = thread_index() / kWarp, g = thread_index() & (lanes - 1), time = thread_index() >> log_lanes;
   const int tile = (thread_count() >> log_lanes) * S, own = time * S;  // own: my first step, in the tile
   const bool adaptive = limit < 0, first_in_warp = lane < lanes, last_in_warp = lane >= kWarp - lanes;
   const unsigned groups = unsigned((at.hidden + lanes - 1) / lanes), block = unsigned(block_index());  // a grid has less than 2^31 blocks
   const unsigned b = block / groups, group = block % groups;
   const bool exists = std::int64_t(group) * lanes + g < at.hidden;
-  const std::int64_t d = exists ? std::int64_t(group) * lanes + g : at.hidden - 1;  // lanes beyond the last channel repeat it, and neither vote nor store
+  const std::int64_t d = exists ? std::int64_t(group) * lanes + g : at.hidden - 1;  // lanes beyond the last channel repeat it, and store nothing
   const NewtonShared<C, K> shared(shared_memory<unsigned char>(), thread_count(), lanes);
   BlockScan<Affine<C, K>> scan(shared.maps, lanes);
 
@@ -87,16 +84,16 @@ newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes
   State<C, K> start;
   load_weights(at, tensors, d, a);
   load_start(at, tensors, b, d, a, start.x);
-  bool dead = !exists || !all_finite(start.x);  // the channel is NaN from here on
+  bool dead = !all_finite(start.x);  // the channel is NaN from here on
   if (thread_index() == 0) status[block] = {kNowhere, 0, 0};
   if (time == 0) {
     shared.edges[g] = start;
-    shared.failed[g] = shared.failed[lanes + g] = 0;
+    shared.failed[g] = shared.unfinished[g] = -1;
   }
   barrier();
-  if (time == 0 && exists && dead) atomic_min(&status[block].nonfinite, at.position(b, 0, d));
+  if (time == 0 && dead) atomic_min(&status[block].nonfinite, at.position(b, 0, d));
 
-  int turn = 0;
+  int round = 0;  // evaluations so far, over all tiles
   for (std::int64_t begin = 0; begin < at.seq_len; begin += tile) {
     const int steps = at.seq_len - begin < tile ? int(at.seq_len - begin) : tile;
     int alive = dead ? 0 : steps;  // steps of the tile that are numbers, of my channel
@@ -110,7 +107,7 @@ newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes
       barrier();
       const int first = shared.first_bad[g];
       if (first >= alive) return;
-      if (bad == first) atomic_min(&status[block].nonfinite, at.position(b, begin + first, d));
+      if (time == 0) atomic_min(&status[block].nonfinite, at.position(b, begin + first, d));
       alive = first;
       dead = true;
     };
@@ -136,23 +133,25 @@ newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes
 
     int solves = 0;
     C step_max = 0;
+    bool passed = false;  // my channel, at the iterate before
     while (adaptive || solves < limit || kTrace) {
       if (last_in_warp) shared.edges[(warp + 1) * lanes + g] = h[S - 1];
       barrier();
       State<C, K> before = shuffle_up(h[S - 1], lanes);
       if (first_in_warp) before = shared.edges[warp * lanes + g];
 
-      bool failed = false;
+      Fit fit;
       C residual_max = 0;
       PRNN_UNROLL for (int s = 0; s < S; ++s) {
         C f[K];
         step_and_jacobian<Cell>(before.x, a, u[s], f, map[s].jacobian);
-        PRNN_UNROLL for (int i = 0; i < K; ++i) {
-          const C r = f[i] - h[s].x[i], size = magnitude(h[s].x[i]);
-          map[s].offset[i] = r;
-          if (own + s < alive) {
-            if (!(magnitude(r) <= kTolerance * (size > C(1) ? size : C(1)))) failed = true;
-            if (kTrace) residual_max = larger(residual_max, magnitude(r));
+        PRNN_UNROLL for (int i = 0; i < K; ++i) map[s].offset[i] = f[i] - h[s].x[i];
+        if (own + s < alive) {
+          const Fit step = judge(map[s], h[s], before);
+          fit.passes = fit.passes && step.passes;
+          fit.close = fit.close && step.close;
+          if (kTrace) {
+            PRNN_UNROLL for (int i = 0; i < K; ++i) residual_max = larger(residual_max, magnitude(map[s].offset[i]));
           }
         }
         before = h[s];
@@ -166,11 +165,13 @@ newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes
       }
       bool active = true;
       if (adaptive) {
-        if (failed) shared.failed[turn * lanes + g] = 1;
-        if (time == 0) shared.failed[(turn ^ 1) * lanes + g] = 0;
-        const bool any = barrier_or(failed);
-        active = shared.failed[turn * lanes + g] != 0;
-        turn ^= 1;
+        const bool go_on = !fit.passes || !(fit.close || passed);
+        if (!fit.passes) shared.failed[g] = round;
+        if (go_on) shared.unfinished[g] = round;
+        const bool any = barrier_or(go_on);
+        active = shared.unfinished[g] == round;
+        passed = shared.failed[g] != round;
+        ++round;
         if (!any) break;
         if (solves == steps + 1) {
           if (thread_index() == 0) status[block].unconverged = 1;

@@ -6,8 +6,8 @@
 // an element that starts a channel carries a flag, and the operator forgets what came before it. The iterate stays in a workspace in
 // compute type; the stored h is rounded once, at the end. CUB's order of operations varies from run to run: not deterministic.
 //
-// Adaptive: a loop on the device repeats {scan, update, assemble + test, decide} until all channels pass |r_l| <= 8 u_c max(1, |h_l|), or
-// kMostSolves; the host does not take part. A channel that has passed is not touched again. Fixed count: plain launches, no test.
+// Adaptive: a loop on the device repeats {scan, update, assemble + test, decide} until the residuals of all channels pass (Fit in
+// channel.cuh), or kMostSolves; the host does not take part. A channel that has passed is not touched again. Fixed count: plain launches, no test.
 #include <array>
 #include <map>
 
@@ -47,7 +47,7 @@ struct Follow {
 struct UnfusedStatus {
   std::int64_t nonfinite;  // first position, or kNowhere
   int solves;              // linear solves so far; the current iterate's number
-  int failed;              // number of the last iterate that failed the test, -1: none
+  int unfinished;          // number of the last iterate after which a channel has to go on, -1: none
   int converged;
 };
 
@@ -61,7 +61,8 @@ struct Unfused {
   C* iterate;                // [B, L, kState, D]
   Element<C, K>* elements;   // [B D, L]
   std::int64_t* first_bad;   // [B D]: first step that is not finite; L: none
-  int* failed;               // [B D]: number of the last iterate whose test failed
+  int* failed;               // [B D]: number of the last iterate at which a step did not pass
+  int* unfinished;           // [B D]: number of the last iterate after which the channel has to go on
   UnfusedStatus* status;
   double* trace;             // [2, kUnfusedTraced] or null
 };
@@ -106,7 +107,7 @@ PRNN_KERNEL start_kernel(Unfused<Cell, T> w) {
   load_weights(w.at, w.tensors, d, a);
   load_start(w.at, w.tensors, b, d, a, h);
   w.first_bad[channel] = all_finite(h) ? w.at.seq_len : 0;
-  w.failed[channel] = -1;
+  w.failed[channel] = w.unfinished[channel] = -1;
 }
 
 /// f(0, u_l) -> h [kState]. Returns whether the inputs are finite.
@@ -170,39 +171,43 @@ template <class Cell, class T>
 PRNN_KERNEL assemble_kernel(Unfused<Cell, T> w, int k, bool checked) {
   using C = compute_t<T>;
   constexpr int K = Cell::kState;
-  constexpr C kTolerance = C(8 * unit_roundoff_v<C>);
   const TransposedTile<Cell> tile(w.at);
   auto* const slots = shared_memory<Element<C, K>>();
   const int number = k < 0 ? w.status->solves : k;
-  bool any_failed = false;
+  bool any = false;
   tile.for_each_channel_fastest([&](int slot, std::int64_t l, std::int64_t d) {
-    C a[Cell::kWeights], u[Cell::kInputs], before[K], f[K];
+    C a[Cell::kWeights], u[Cell::kInputs], f[K];
+    State<C, K> before, h;
     load_weights(w.at, w.tensors, d, a);
     load_inputs<Cell>(w.tensors.u + w.at.u(tile.b, l, 0, d), w.at.hidden, u);
-    PRNN_UNROLL for (int i = 0; i < K; ++i) before[i] = l == 0 ? w.tensors.h0[w.at.edge(tile.b, i, d)] : w.iterate[w.at.h(tile.b, l - 1, i, d)];
-    Element<C, K> element;
-    step_and_jacobian<Cell>(before, a, u, f, element.map.jacobian);
-    element.starts = l == 0;
-    bool failed = false;
-    double residual_max = 0;
     PRNN_UNROLL for (int i = 0; i < K; ++i) {
-      const C h = w.iterate[w.at.h(tile.b, l, i, d)], r = f[i] - h, scale = fabs(h) > C(1) ? C(fabs(h)) : C(1);
-      element.map.offset[i] = r;
-      if (!(fabs(r) <= kTolerance * scale)) failed = true;
-      if (!(fabs(r) <= residual_max)) residual_max = fabs(r);
+      before.x[i] = l == 0 ? w.tensors.h0[w.at.edge(tile.b, i, d)] : w.iterate[w.at.h(tile.b, l - 1, i, d)];
+      h.x[i] = w.iterate[w.at.h(tile.b, l, i, d)];
     }
+    Element<C, K> element;
+    step_and_jacobian<Cell>(before.x, a, u, f, element.map.jacobian);
+    PRNN_UNROLL for (int i = 0; i < K; ++i) element.map.offset[i] = f[i] - h.x[i];
+    element.starts = l == 0;
     slots[slot] = element;
     const std::int64_t channel = tile.b * w.at.hidden + d;
     if (l >= w.first_bad[channel]) return;
-    if (w.trace && number < kUnfusedTraced) atomic_max_magnitude(w.trace + number, residual_max);
-    if (failed) w.failed[channel] = number;
-    any_failed = any_failed || failed;
+    if (w.trace && number < kUnfusedTraced) {
+      PRNN_UNROLL for (int i = 0; i < K; ++i) atomic_max_magnitude(w.trace + number, magnitude(element.map.offset[i]));
+    }
+    if (!checked) return;
+    const Fit fit = judge(element.map, h, before);
+    // Another step of the channel may write the current number meanwhile: the answer is the same. Before the first, none has passed.
+    const bool passed = w.failed[channel] < number - 1;
+    if (!fit.passes) w.failed[channel] = number;
+    if (fit.passes && (fit.close || passed)) return;
+    w.unfinished[channel] = number;
+    any = true;
   });
-  if (barrier_or(checked && any_failed) && thread_index() == 0) w.status->failed = number;
+  if (barrier_or(any) && thread_index() == 0) w.status->unfinished = number;
   tile.for_each_step_fastest([&](int slot, std::int64_t l, std::int64_t d) { w.elements[(tile.b * w.at.hidden + d) * w.at.seq_len + l] = slots[slot]; });
 }
 
-/// h += dh from the scanned elements. number: of the iterate that it makes, -1: from status, and only channels that failed the last test move.
+/// h += dh from the scanned elements. number: of the iterate that it makes, -1: from status, and only unfinished channels move.
 template <class Cell, class T>
 PRNN_KERNEL update_kernel(Unfused<Cell, T> w, int number) {
   using C = compute_t<T>;
@@ -218,7 +223,7 @@ PRNN_KERNEL update_kernel(Unfused<Cell, T> w, int number) {
   barrier();
   tile.for_each_channel_fastest([&](int slot, std::int64_t l, std::int64_t d) {
     const std::int64_t channel = tile.b * w.at.hidden + d;
-    if (adaptive && w.failed[channel] != k - 1) return;
+    if (adaptive && w.unfinished[channel] != k - 1) return;
     C h[K], moved[K];
     PRNN_UNROLL for (int i = 0; i < K; ++i) {
       h[i] = w.iterate[w.at.h(tile.b, l, i, d)];
@@ -243,9 +248,9 @@ PRNN_KERNEL update_kernel(Unfused<Cell, T> w, int number) {
 
 /// One thread: another solve, or the end.
 PRNN_KERNEL decide_kernel(UnfusedStatus* status, LoopHandle loop) {
-  const bool failed = status->failed == status->solves, again = failed && status->solves < kMostSolves;
+  const bool unfinished = status->unfinished == status->solves, again = unfinished && status->solves < kMostSolves;
   status->solves += again;
-  status->converged = !failed;
+  status->converged = !unfinished;
   set_continue(loop, again);
 }
 
@@ -274,7 +279,7 @@ class NewtonUnfused final : public Run {
   static std::string why_not(const Problem&) { return ""; }
   static std::int64_t workspace_bytes(const Problem& p) {
     const Sizes s(p);
-    return s.iterate + s.elements + s.first_bad + s.failed + s.scan + std::int64_t(sizeof(UnfusedStatus)) + kTraceBytes;
+    return s.iterate + s.elements + s.first_bad + 2 * s.failed + s.scan + std::int64_t(sizeof(UnfusedStatus)) + kTraceBytes;
   }
 
   NewtonUnfused(const Problem& p, Machine& machine) : NewtonUnfused(p, machine, Sizes(p)) {}
@@ -310,7 +315,7 @@ class NewtonUnfused final : public Run {
   static constexpr std::int64_t kTraceBytes = 2 * kUnfusedTraced * sizeof(double);
 
   struct Sizes {
-    std::int64_t iterate, elements, first_bad, failed, scan;  // bytes
+    std::int64_t iterate, elements, first_bad, failed, scan;  // bytes; unfinished is as large as failed
     explicit Sizes(const Problem& p) {
       const Layout<Cell> at = layout_of<Cell>(p);
       const std::int64_t count = at.channels() * at.seq_len;
@@ -330,6 +335,7 @@ class NewtonUnfused final : public Run {
         elements_(machine, sizes.elements),
         first_bad_(machine, sizes.first_bad),
         failed_(machine, sizes.failed),
+        unfinished_(machine, sizes.failed),
         scan_(machine, sizes.scan),
         status_(machine, sizeof(UnfusedStatus)),
         trace_(machine, kTraceBytes) {}
@@ -337,8 +343,15 @@ class NewtonUnfused final : public Run {
   void solve(const Tensors& tensors, Stream stream, double* trace) {
     const RecurrenceTensors<T> t(tensors);
     traced_ = trace != nullptr;
-    const Unfused<Cell, T> w{at_,   t, iterate_.template as<C>(), elements_.template as<Element<C, K>>(), first_bad_.template as<std::int64_t>(), failed_.template as<int>(), status_.as<UnfusedStatus>(),
-                             trace};
+    const Unfused<Cell, T> w{.at = at_,
+                             .tensors = t,
+                             .iterate = iterate_.template as<C>(),
+                             .elements = elements_.template as<Element<C, K>>(),
+                             .first_bad = first_bad_.template as<std::int64_t>(),
+                             .failed = failed_.template as<int>(),
+                             .unfinished = unfinished_.template as<int>(),
+                             .status = status_.template as<UnfusedStatus>(),
+                             .trace = trace};
     if (limit_ < 0) {
       // A graph holds its pointers, so each set of tensors has its own, recorded at its first launch: in the warm-up.
       const auto prologue = [this, w](Stream s, LoopHandle loop) {
@@ -385,7 +398,7 @@ class NewtonUnfused final : public Run {
   const Layout<Cell> at_;
   const int limit_;  // linear solves, -1: adaptive
   Machine& machine_;
-  const Buffer iterate_, elements_, first_bad_, failed_, scan_, status_, trace_;
+  const Buffer iterate_, elements_, first_bad_, failed_, unfinished_, scan_, status_, trace_;
   std::map<std::array<const void*, 6>, ConditionalLoop> loops_;
   bool traced_ = false;
 };
