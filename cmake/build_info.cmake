@@ -3,6 +3,7 @@ execute_process(COMMAND git -C ${SOURCE_DIR} rev-parse HEAD OUTPUT_VARIABLE comm
 set(dirty false)
 if(failed OR NOT commit)
   set(commit unknown)
+  set(dirty true)  # nobody can say that it is clean
 else()
   execute_process(COMMAND git -C ${SOURCE_DIR} status --porcelain -- . :!results OUTPUT_VARIABLE changes OUTPUT_STRIP_TRAILING_WHITESPACE)
   if(changes)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "harness/record.hpp"
+#include "harness/statistics.hpp"
 
 namespace prnn {
 namespace {
@@ -37,6 +38,8 @@ class Program : public testing::Test {
     folder_ = fs::temp_directory_path() / ("prnn-program-" + std::to_string(getpid()) + "-" + testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::create_directories(folder_);
     put("small.toml", kSmall);
+    const char* chosen = std::getenv("PRNN_EXE");
+    exe_ = chosen ? chosen : PRNN_EXE;
   }
   void TearDown() override { fs::remove_all(folder_); }
 
@@ -49,9 +52,7 @@ class Program : public testing::Test {
 
   /// words as a shell reads them; before: what stands before the program's name.
   Ended prnn(const std::string& words, const std::string& before = "") {
-    const char* chosen = std::getenv("PRNN_EXE");
-    const std::string exe = chosen ? chosen : PRNN_EXE;
-    const std::string command = "cd '" + folder_.string() + "' && " + before + " '" + exe + "' " + words + " >stdout 2>stderr";
+    const std::string command = "cd '" + folder_.string() + "' && export PRNN_CACHE=cache && " + before + " '" + exe_.string() + "' " + words + " >stdout 2>stderr";
     const int status = std::system(command.c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, get("stdout"), get("stderr")};
   }
@@ -65,13 +66,13 @@ class Program : public testing::Test {
   }
   void refused_suite(const std::string& text, const std::string& start, const std::string& part = "") {
     put("bad.toml", text);
-    refused("verify bad.toml", start, part);
-    EXPECT_FALSE(fs::exists(folder_ / "build" / "out"));  // nothing is begun
+    refused("verify bad.toml --out bad.jsonl", start, part);
+    EXPECT_FALSE(fs::exists(folder_ / "bad.jsonl"));  // nothing is begun
   }
 
   static constexpr const char* kSmall = "title = \"t\"\ncells = [\"elman_diag\"]\nsolvers = [\"seq_fused\"]\nhidden = 3\nseq_len = [2, 3, 4]\n";
   static constexpr const char* kVerify = "verify small.toml --device cpu --no-report --out r.jsonl ";
-  fs::path folder_;
+  fs::path folder_, exe_;
 };
 
 TEST_F(Program, RunsVerifiesAndRecordsASuite) {
@@ -136,6 +137,8 @@ TEST_F(Program, RefusesUnknownCommandsAndFlagsWithTheNearestName) {
   refused("verify small.toml --only nothing", "--only nothing: matches none of the 3 cases of small.toml");
   refused("verify small.toml --set seq_len", "--set seq_len: expected axis=value,value");
   refused("verify small.toml --set seq_len=-4", "--set seq_len=-4: seq_len: -4 is outside");
+  refused("verify small.toml --set hidden=4 --set hidden=5", "--set hidden=5: 'hidden' is set twice");
+  refused("verify small.toml --set policy=4", "--set policy=4: expected a key of the policy, policy.threads=32");
   refused("verify small.toml --set hiden=4", "--set hiden=4: unknown axis 'hiden'; did you mean 'hidden'?");
   refused("verify small.toml --resume", "--resume: expected --out FILE");
 }
@@ -201,15 +204,80 @@ TEST_F(Program, ResumesWhereARunWasCut) {
   refused(std::string(kVerify) + "--resume", "r.jsonl:2: not JSON; expected one record a line");
 }
 
+// What was recorded once holds for the rows that follow: the order and the rate that floors are made from.
+TEST_F(Program, ResumesWithTheOrderAndTheCopyRateOfTheRecord) {
+  const std::string words = "run small.toml --device cpu --no-report --out r.jsonl ";
+  ASSERT_EQ(prnn(words).code, 0);
+  const std::string whole = get("r.jsonl");
+  put("r.jsonl", whole.substr(0, whole.find("{\"record\":\"case\"")));
+  ASSERT_EQ(prnn(words + "--resume").code, 0);
+  const Records records = read_records((folder_ / "r.jsonl").string());
+  ASSERT_EQ(records.rows.size(), 3u);
+  for (const CaseRecord& row : records.rows) {
+    EXPECT_NE(row.time_s->method.find("order seed " + std::to_string(records.head.order_seed ^ hash_text(row.group_id)) + ";"), std::string::npos) << row.time_s->method;
+    EXPECT_EQ(*row.floor_s, static_cast<double>(*row.bytes_min) / *records.head.copy_bytes_per_s);
+  }
+  refused(std::string(kVerify) + "--resume", "--resume: r.jsonl is of another kind of run (timed); expected verified only");
+}
+
+TEST_F(Program, WritesBesideItselfAndNotWhereItIsCalledFrom) {
+  for (const char* part : {"tree/build/any", "tree/suites"}) fs::create_directories(folder_ / part);
+  fs::copy_file(exe_, folder_ / "tree/build/any/prnn");
+  put("tree/suites/quick.toml", kSmall);
+  exe_ = folder_ / "tree/build/any/prnn";
+  const Ended e = prnn("verify small.toml --device cpu --no-report --json", "env -u PRNN_CACHE");
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_EQ((folder_ / nlohmann::json::parse(e.out)["record"].get<std::string>()).parent_path(), folder_ / "tree/build/out");
+  EXPECT_FALSE(fs::is_empty(folder_ / "tree/build/reference"));
+  EXPECT_FALSE(fs::exists(folder_ / "build"));
+  EXPECT_EQ(nlohmann::json::parse(prnn("list suites --json").out)[0]["title"], "t");
+  const Ended bench = prnn("bench --device cpu --benchmark_list_tests");
+  EXPECT_EQ(bench.code, 0) << bench.err;
+  EXPECT_EQ(std::count(bench.out.begin(), bench.out.end(), '\n'), 3) << bench.out;
+}
+
+TEST_F(Program, RefusesACacheThatCannotBeWrittenBeforeAnythingIsBegun) {
+  const Ended e = prnn(kVerify, "PRNN_CACHE=/proc/no");
+  EXPECT_EQ(e.code, 64) << e.err;
+  EXPECT_TRUE(e.err.starts_with("/proc/no: cannot be written; expected a directory")) << e.err;
+  EXPECT_FALSE(fs::exists(folder_ / "r.jsonl"));
+}
+
+TEST_F(Program, RecordsWhereTheRegimeTextComesFrom) {
+  const Ended e = prnn(std::string(kVerify) + "--set regime=text");
+  EXPECT_EQ(e.code, 0) << e.err;
+  const auto installed = read_records((folder_ / "r.jsonl").string()).head.text;
+  EXPECT_EQ(installed.at("file"), kInstalledText.file);
+  EXPECT_EQ(installed.at("package"), kInstalledText.package);
+  EXPECT_EQ(installed.at("bytes"), std::to_string(fs::file_size(kInstalledText.file)));
+  EXPECT_EQ(installed.at("sha256").size(), 64u);
+  put("own.txt", "abc");
+  put("small.toml", std::string(kSmall) + "regime = \"text\"\ntext_file = \"own.txt\"\n");
+  EXPECT_EQ(prnn("verify small.toml --device cpu --no-report --out own.jsonl").code, 0);
+  const auto own = read_records((folder_ / "own.jsonl").string()).head.text;
+  EXPECT_EQ(own.at("package"), "none");
+  EXPECT_EQ(own.at("sha256"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-2, appendix B.1
+  put("own.txt", "");
+  refused("verify small.toml --device cpu --out none.jsonl", "small.toml:7: text_file 'own.txt' is empty");
+  fs::remove(folder_ / "own.txt");
+  refused("verify small.toml --device cpu --out none.jsonl", "small.toml:7: text_file 'own.txt' cannot be read");
+}
+
 TEST_F(Program, NamesTheFlagToContinueWithAfterAFullDisk) {
   const Ended e = prnn(kVerify, "ulimit -f 4;");  // blocks of 512 bytes: the first rows fit, the last do not
   EXPECT_EQ(e.code, 5) << e.err;
   EXPECT_NE(e.err.find("r.jsonl: File too large; the rows written before are whole, --resume continues\n"), std::string::npos) << e.err;
   const Records records = read_records((folder_ / "r.jsonl").string());
   EXPECT_LT(records.rows.size(), 3u);
+  EXPECT_EQ(std::count(e.out.begin(), e.out.end(), '\n'), std::int64_t(records.rows.size()) + 3) << e.out;  // title, these, the one without room, record
   EXPECT_EQ(records.whole_bytes, std::int64_t(get("r.jsonl").size()));
   EXPECT_EQ(prnn(std::string(kVerify) + "--resume").code, 0);
   EXPECT_EQ(read_records((folder_ / "r.jsonl").string()).rows.size(), 3u);
+}
+
+TEST_F(Program, CountsWrongNumbersBeforeAFullDisk) {
+  put("small.toml", std::string(kSmall) + "expect = \"wrong\"\n");
+  EXPECT_EQ(prnn(kVerify, "ulimit -f 4;").code, 2);
 }
 
 TEST_F(Program, SaysThatThereIsNoGpu) {
@@ -266,6 +334,20 @@ TEST_F(Program, FindsAWitnessThatIsOffByAThousandth) {
   EXPECT_EQ(e.code, 2) << e.out << e.err;
 }
 
+TEST_F(Program, FindsAWitnessThatOnlyTheReferenceCanRefute) {
+  auto witness = nlohmann::json::parse(content(PRNN_SOURCE_DIR "/reference/testdata/witness/elman_diag-base.json"));
+  auto& gradient = witness["channels"][1]["grad_inputs"][2][0];
+  gradient = std::to_string(std::stod(gradient.get<std::string>()) * 1.001);
+  put("off.json", witness.dump());
+  const Ended e = prnn("witness --device cpu --json --solver seq_fused off.json");
+  EXPECT_EQ(e.code, 2) << e.out << e.err;
+  std::istringstream out(e.out);
+  for (std::string line; std::getline(out, line);) {
+    const auto row = nlohmann::json::parse(line);
+    EXPECT_EQ(row["status"], row["solver"] == "reference" ? "wrong" : "ok") << line;
+  }
+}
+
 TEST_F(Program, RefusesAWitnessWithMissingOrNonNumericEntries) {
   const auto whole = nlohmann::json::parse(content(PRNN_SOURCE_DIR "/reference/testdata/witness/elman_diag-base.json"));
   const auto refused_witness = [&](const nlohmann::json& witness) {
@@ -316,12 +398,25 @@ TEST_F(Program, TellsAboutItselfAndTheMachine) {
 }
 
 TEST_F(Program, FillsTheReferenceCacheWithoutRunningAnything) {
-  const Ended e = prnn("reference small.toml", "PRNN_CACHE=cache");
+  const Ended e = prnn("reference small.toml");
   EXPECT_EQ(e.code, 0) << e.err;
   EXPECT_FALSE(fs::is_empty(folder_ / "cache"));
   EXPECT_FALSE(fs::exists(folder_ / "build"));
-  EXPECT_NE(prnn("reference small.toml", "PRNN_CACHE=cache").out.find(" 0 of them computed"), std::string::npos);
+  EXPECT_NE(prnn("reference small.toml").out.find(" 0 of them computed"), std::string::npos);
+  const auto again = nlohmann::json::parse(prnn("reference small.toml --json").out);
+  EXPECT_EQ(again["computed"], 0);
+  EXPECT_EQ(again["cache"], "cache");
+  put("large.toml", std::string(kSmall) + "limits = { bytes = 1 }\n");
+  EXPECT_EQ(nlohmann::json::parse(prnn("reference large.toml --json").out)["channels"], 0);
   refused("reference none.toml", "none.toml: no such file");
+}
+
+TEST_F(Program, BenchesWithTheFlagsOfTheLibrary) {
+  const Ended e = prnn("bench small.toml --device cpu --benchmark_filter=L3/ --benchmark_format=json");
+  EXPECT_EQ(e.code, 0) << e.err;
+  EXPECT_EQ(nlohmann::json::parse(e.out)["benchmarks"].size(), 1u);
+  refused("bench small.toml --benchmark_format=foo", "prnn bench: --benchmark_format=foo: expected console, json or csv");
+  refused("bench none.toml", "none.toml: no such file");
 }
 
 TEST_F(Program, RefusesToReportOnWhatIsNoRecord) {

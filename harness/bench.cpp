@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <fstream>
+#include <regex>
 
 #include "harness/commands.hpp"
 #include "harness/record.hpp"
@@ -71,9 +73,33 @@ class Bench {
   std::vector<CaseRecord> rows_;
 };
 
+/// Refuses what the library would answer with the end of the program, or with nothing run and no error.
+void check_flags(const std::vector<std::string>& flags) {
+  for (const std::string& flag : flags) {
+    const std::size_t equals = flag.find('=');
+    if (equals == std::string::npos) continue;
+    const std::string name = flag.substr(0, equals), value = flag.substr(equals + 1);
+    const auto expect = [&](bool good, const char* expected) {
+      if (!good) throw BadInput(fmt::format("prnn bench: {}: expected {}", flag, expected));
+    };
+    if (name == "--benchmark_format" || name == "--benchmark_out_format") {
+      expect(value == "console" || value == "json" || value == "csv", "console, json or csv");
+    } else if (name == "--benchmark_out") {
+      expect(std::ofstream(value, std::ios::app).is_open(), "a file that can be written");
+    } else if (name == "--benchmark_filter") {
+      try {
+        std::regex(value, std::regex::extended);
+      } catch (const std::regex_error&) {
+        expect(false, "a regular expression");
+      }
+    }
+  }
+}
+
 }  // namespace
 
 int bench(const Suite& suite, const std::vector<Group>& groups, Machine& machine, const std::vector<std::string>& flags, benchmark::BenchmarkReporter* reporter) {
+  check_flags(flags);
   std::vector<std::string> words = {"prnn bench"};
   words.insert(words.end(), flags.begin(), flags.end());
   std::vector<char*> arguments;
@@ -84,14 +110,17 @@ int bench(const Suite& suite, const std::vector<Group>& groups, Machine& machine
   if (count > 1) throw BadInput(fmt::format("prnn bench: unknown argument '{}'; expected a flag of Google Benchmark, see prnn bench --help", arguments[1]));
 
   Bench bench(suite, machine);
+  std::size_t registered = 0;
   for (const Group& group : groups) {
     for (const Case& c : group.cases) {
       if (!c.skip.empty()) continue;
+      ++registered;
       benchmark::RegisterBenchmark(c.case_id.c_str(), [&bench, &c](benchmark::State& state) { bench.run(c, state); })->UseManualTime()->Iterations(kMinSamples)->Unit(benchmark::kMicrosecond);
     }
   }
-  benchmark::RunSpecifiedBenchmarks(reporter);
+  const std::size_t matched = benchmark::RunSpecifiedBenchmarks(reporter);
   benchmark::ClearRegisteredBenchmarks();
+  if (registered && !matched) throw BadInput(fmt::format("prnn bench: --benchmark_filter matches none of the {} cases of {}", registered, suite.path));
   return bench.code();
 }
 
@@ -106,7 +135,7 @@ int bench_command(const std::vector<std::string>& arguments) {
     else if (path.empty()) path = word;
     else throw BadInput(fmt::format("prnn bench: unexpected argument '{}'; expected one suite", word));
   }
-  const Suite suite = load_suite(path.empty() ? "suites/quick.toml" : path);
+  const Suite suite = load_suite(path.empty() ? (home_directory() / "suites" / "quick.toml").string() : path);
   const std::unique_ptr<Machine> machine = open_machine(device);
   return bench(suite, make_plan(suite, {.device = std::string(machine->device()), .free_bytes = machine->free_bytes(), .last_level_cache_bytes = machine->last_level_cache_bytes()}), *machine, flags);
 }

@@ -62,5 +62,10 @@ TEST_F(BenchTest, AnUnknownFlagIsBadInput) {
   EXPECT_THROW(bench(suite(), {}, machine, {"--benchmark_no_such_flag"}), BadInput);
 }
 
+TEST_F(BenchTest, WhatTheLibraryWouldEndTheProgramForIsBadInput) {
+  for (const char* flag : {"--benchmark_format=foo", "--benchmark_out_format=foo", "--benchmark_out=/no/such/folder/x", "--benchmark_filter=["}) EXPECT_THROW(bench(suite(), {}, machine, {flag}), BadInput) << flag;
+  EXPECT_THROW(run("no such case"), BadInput);
+}
+
 }  // namespace
 }  // namespace prnn

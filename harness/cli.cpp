@@ -13,7 +13,6 @@
 #include <random>
 #include <sys/wait.h>
 
-#include "harness/build_info.hpp"
 #include "harness/commands.hpp"
 #include "harness/nearest.hpp"
 #include "harness/plan.hpp"
@@ -28,7 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kBadUsage = 64, kBroken = 5;
+constexpr int kBadUsage = 64, kWrong = 2, kBroken = 5;
 
 /// Part of the contract, not of this build: refused by name.
 const std::vector<std::string> kLaterCommands = {"compare", "gate", "baseline", "merge", "tune", "explain", "selftest"};
@@ -51,7 +50,7 @@ struct Page {
 
 /// plots/report.py in a process of its own: Python and matplotlib are not needed to measure.
 Page make_report(const std::vector<std::string>& files, const std::string& out) {
-  const fs::path script = fs::path(build_info().source) / "plots" / "report.py";
+  const fs::path script = home_directory() / "plots" / "report.py";
   if (!fs::exists(script)) return {kBadUsage, fmt::format("{}: no such file; the page needs the sources of prnn", script.string())};
   const char* python = fs::exists("/usr/bin/python3") ? "/usr/bin/python3" : "/usr/bin/env python3";  // the distribution's own has the distribution's matplotlib
   std::string command = fmt::format("PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR={} {} {}", quoted(fs::absolute(cache_directory() / "matplotlib").string()), python, quoted(script.string()));
@@ -68,9 +67,10 @@ Page make_report(const std::vector<std::string>& files, const std::string& out) 
   return page;
 }
 
-int report_command(const std::vector<std::string>& files, const std::string& out) {
+int report_command(const std::vector<std::string>& files, const std::string& out, bool json) {
   const Page page = make_report(files, out);
-  (page.status == 0 ? std::cout : std::cerr) << page.said << std::endl;
+  if (page.status != 0) std::cerr << page.said << std::endl;
+  else std::cout << (json ? Json{{"report", page.said}, {"verdicts", (fs::path(page.said).parent_path() / "verdicts.json").string()}}.dump() : page.said) << std::endl;
   return page.status;
 }
 
@@ -82,9 +82,10 @@ struct RunFlags {
   bool resume = false, dry = false, no_report = false, json = false;
 };
 
-/// build/out/<suite>-<utc>.jsonl; a second run in the same second gets a number.
+/// build/out/<suite>-<utc>.jsonl, named from here where here is above it; a second run in the same second gets a number.
 std::string default_out(const Suite& suite) {
-  const std::string stem = (fs::path("build") / "out" / fmt::format("{}-{:%Y%m%dT%H%M%SZ}", suite.name, fmt::gmtime(std::time(nullptr)))).string();
+  const fs::path folder = build_directory() / "out", from_here = folder.lexically_relative(fs::current_path());
+  const std::string stem = ((from_here.empty() || from_here.begin()->string() == ".." ? folder : from_here) / fmt::format("{}-{:%Y%m%dT%H%M%SZ}", suite.name, fmt::gmtime(std::time(nullptr)))).string();
   std::string path = stem + ".jsonl";
   for (int number = 2; fs::exists(path); ++number) path = fmt::format("{}-{}.jsonl", stem, number);
   return path;
@@ -142,41 +143,51 @@ int run_command(const RunFlags& flags, bool timed, const std::string& command) {
   if (flags.dry) return show_plan(suite, plan, *machine, timed, flags.json);
 
   catch_interrupts();
+  std::optional<ReferenceCache> reference;
+  if (suite.metric_error) reference.emplace(cache_directory(), suite.limits.reference_s);
   const std::string out = flags.out.empty() ? default_out(suite) : flags.out;
   Provenance head = provenance_here(suite, command, machine->device(), machine->gpu());
   head.order_seed = std::random_device{}();
-  Resumed todo{plan, {}};
   const bool continued = flags.resume && fs::exists(out);
-  if (continued) todo = resume(out, head, plan);
-  RecordWriter writer = continued ? RecordWriter::append(out) : RecordWriter::create(out);
-  if (!continued) {
-    if (timed) {
-      head.copy_bytes_per_s = machine->copy_bytes_per_s();
-      head.launch_s = machine->launch_s();
-    }
-    writer.write(head);
+  std::optional<RecordWriter> writer;
+  if (!continued) writer.emplace(RecordWriter::create(out));  // before anything is measured: it may be refused
+  if (timed) {
+    head.copy_bytes_per_s = machine->copy_bytes_per_s();
+    head.launch_s = machine->launch_s();
   }
+  Resumed todo = continued ? resume(out, head, plan) : Resumed{plan, {}, head};
+  if (continued) writer.emplace(RecordWriter::append(out));
+  else writer->write(head);
 
-  ReferenceCache reference(cache_directory(), suite.limits.reference_s);
   Progress progress(&std::cerr, stderr_is_terminal());
   SweepOptions sweep_options;
   sweep_options.time = timed;
-  sweep_options.order_seed = head.order_seed;
-  sweep_options.reference = suite.metric_error ? &reference : nullptr;
-  sweep_options.write = [&](const std::vector<CaseRecord>& rows) { writer.write(rows); };
+  sweep_options.order_seed = todo.head.order_seed;
+  sweep_options.copy_bytes_per_s = todo.head.copy_bytes_per_s;
+  sweep_options.reference = reference ? &*reference : nullptr;
+  std::vector<CaseRecord> rows = std::move(todo.done);
+  sweep_options.write = [&](const std::vector<CaseRecord>& group) {
+    rows.insert(rows.end(), group.begin(), group.end());
+    writer->write(group);
+  };
   sweep_options.progress = [&](std::int64_t done, std::int64_t total, const std::string& what) { progress.show(done, total, what); };
   sweep_options.interrupted = interrupted;
-  const SweepResult result = sweep(suite, todo.groups, *machine, sweep_options);
+  SweepResult result;
+  std::string unwritten;  // why the last group is not in the record; it is in the table all the same
+  try {
+    result = sweep(suite, todo.groups, *machine, sweep_options);
+  } catch (const DiskFull& error) {
+    unwritten = error.what();
+  }
   progress.end();
 
-  std::vector<CaseRecord> rows = std::move(todo.done);
-  rows.insert(rows.end(), result.rows.begin(), result.rows.end());
   std::vector<std::string> planned;
   for (const Group& group : plan) {
     for (const Case& c : group.cases) planned.push_back(c.case_id);
   }
-  const int code = exit_code(rows, planned);
-  const Page page = flags.no_report || result.interrupted ? Page{} : make_report({out}, "");
+  int code = exit_code(rows, planned);
+  if (!unwritten.empty() && code != kWrong) code = kBroken;
+  const Page page = flags.no_report || result.interrupted || !unwritten.empty() ? Page{} : make_report({out}, "");
 
   if (flags.json) {
     Json counts = Json::object();
@@ -184,25 +195,32 @@ int run_command(const RunFlags& flags, bool timed, const std::string& command) {
     std::cout << Json{{"exit_code", code}, {"record", out}, {"report", page.status == 0 ? Json(page.said) : Json(nullptr)}, {"planned", planned.size()}, {"rows", rows.size()}, {"status", counts},
                       {"phases", to_json(result.phases)}}.dump() << std::endl;
   } else {
-    std::cout << table(rows, suite.baselines, stdout_has_color()) << result.phases.line() << "\nrecord " << out << std::endl;
+    std::cout << table(rows, suite.baselines, stdout_has_color());
+    if (unwritten.empty()) std::cout << result.phases.line() << "\n";
+    std::cout << "record " << out << std::endl;
     if (page.status == 0) std::cout << "report " << page.said << std::endl;
   }
+  if (!unwritten.empty()) std::cerr << unwritten << std::endl;
   if (!page.said.empty() && page.status != 0) std::cerr << "no report: " << page.said << std::endl;
   if (result.interrupted) std::cerr << fmt::format("interrupted; continue with --out {} --resume", quoted(out)) << std::endl;
   return code;
 }
 
-int reference_command(const std::string& path, const std::vector<std::string>& set) {
+int reference_command(const std::string& path, const std::vector<std::string>& set, bool json) {
   std::vector<Override> overrides;
   for (const std::string& each : set) overrides.push_back(parse_override(each));
   const Suite suite = load_suite(path, overrides);
   std::vector<Problem> problems;
-  for (const Group& group : make_plan(suite, {})) problems.push_back(group.cases.front().problem);
+  for (const Group& group : make_plan(suite, {})) {  // whatever device they will run on, but for those that are too large for any
+    if (group.cases.front().bytes() <= suite.limits.bytes) problems.push_back(group.cases.front().problem);
+  }
   ReferenceCache reference(cache_directory());
   Progress progress(&std::cerr, stderr_is_terminal());
   const auto filled = reference.fill(problems, [&](std::int64_t done, std::int64_t total) { progress.show(done, total, "reference"); });
   progress.end();
-  std::cout << fmt::format("{} channels, {} of them computed in {}; cache {}\n", filled.channels, filled.computed, readable_time(reference.spent_s()), cache_directory().string());
+  const std::string cache = cache_directory().string();
+  if (json) std::cout << Json{{"channels", filled.channels}, {"computed", filled.computed}, {"spent_s", reference.spent_s()}, {"cache", cache}}.dump() << std::endl;
+  else std::cout << fmt::format("{} channels, {} of them computed in {}; cache {}\n", filled.channels, filled.computed, readable_time(reference.spent_s()), cache);
   return 0;
 }
 
@@ -258,6 +276,7 @@ int main_command(const std::vector<std::string>& words) {
   CLI::App* reference = app.add_subcommand("reference", "fill the 50-digit cache for a suite; needs no GPU");
   reference->add_option("suite", suite, "suite file (TOML)")->required();
   reference->add_option("--set", set, "axis=v1,v2: replaces an axis of the suite; repeatable")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  reference->add_flag("--json", json, "for programs");
   app.add_subcommand("bench", "the cases of a suite as Google Benchmarks in manual-time mode: prnn bench SUITE [--device D] [--benchmark_...]");
   CLI::App* list = app.add_subcommand("list", "what exists, what does not run here and why");
   list->add_option("what", what, "cells | solvers | suites | devices | claims [all]");
@@ -265,6 +284,7 @@ int main_command(const std::vector<std::string>& words) {
   CLI::App* report = app.add_subcommand("report", "one self-contained page and verdicts.json from records");
   report->add_option("files", files, "records (JSON lines)")->required();
   report->add_option("--out", out, "directory [that of the first record]");
+  report->add_flag("--json", json, "for programs");
   CLI::App* info = app.add_subcommand("info", "machine, GPU, clocks, driver, compiler, flags, commit");
   info->add_flag("--json", json, "for programs");
 
@@ -293,9 +313,9 @@ int main_command(const std::vector<std::string>& words) {
   const std::string name = app.get_subcommands().front()->get_name();
   if (name == "run" || name == "verify") return run_command(flags, name == "run", command);
   if (name == "witness") return witness_command(files, solver, device, json);
-  if (name == "reference") return reference_command(suite, set);
+  if (name == "reference") return reference_command(suite, set, json);
   if (name == "list") return list_command(what, json);
-  if (name == "report") return report_command(files, out);
+  if (name == "report") return report_command(files, out, json);
   return info_command(json);
 }
 

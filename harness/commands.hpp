@@ -13,7 +13,12 @@ namespace prnn {
 /// auto | cuda | cpu | emulated -> machine; auto: CUDA where there is a GPU, else the CPU. Throws BadInput with the reason where it cannot be had.
 std::unique_ptr<Machine> open_machine(const std::string& device);
 
-/// Where 50-digit truths are kept: $PRNN_CACHE, else build/reference under the current directory.
+/// Where suites/, plots/ and build/ lie: the tree whose build/<preset>/ holds the program, else the sources it was built from, else the program's own folder.
+/// Never the folder it is called from.
+std::filesystem::path home_directory();
+std::filesystem::path build_directory();
+
+/// Where 50-digit truths are kept: $PRNN_CACHE, else build/reference.
 std::filesystem::path cache_directory();
 
 int list_command(const std::string& what, bool json);

@@ -25,9 +25,19 @@ std::unique_ptr<Machine> open_machine(const std::string& device) {
   return entry->open();
 }
 
+std::filesystem::path home_directory() {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::path source = build_info().source, folder = fs::read_symlink("/proc/self/exe").parent_path();
+  if (folder.parent_path().filename() == "build") return folder.parent_path().parent_path();
+  return fs::exists(source / "CMakeLists.txt", error) ? source : folder;
+}
+
+std::filesystem::path build_directory() { return home_directory() / "build"; }
+
 std::filesystem::path cache_directory() {
   const char* chosen = std::getenv("PRNN_CACHE");
-  return chosen && *chosen ? std::filesystem::path(chosen) : std::filesystem::path("build") / "reference";
+  return chosen && *chosen ? std::filesystem::path(chosen) : build_directory() / "reference";
 }
 
 int info_command(bool json) {

@@ -6,7 +6,6 @@
 #include <iostream>
 #include <set>
 
-#include "harness/build_info.hpp"
 #include "harness/commands.hpp"
 #include "harness/nearest.hpp"
 #include "harness/record.hpp"
@@ -69,8 +68,7 @@ Json solver_list() {
 Json suite_list() {
   namespace fs = std::filesystem;
   std::vector<fs::path> files;
-  for (const fs::path& folder : {fs::path("suites"), fs::path(build_info().source) / "suites"}) {
-    if (!files.empty() || !fs::is_directory(folder)) continue;
+  if (const fs::path folder = home_directory() / "suites"; fs::is_directory(folder)) {
     for (const auto& entry : fs::recursive_directory_iterator(folder)) {
       if (entry.path().extension() == ".toml") files.push_back(entry.path());
     }

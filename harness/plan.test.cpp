@@ -240,11 +240,7 @@ TEST(ShippedSuite, Fig1HasThePapersLengthsAtThreePairsOfBatchAndHidden) {
   for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/fig1.toml"), {})) {
     const Problem& p = group.cases[0].problem;
     shapes.insert({p.batch, p.hidden, p.seq_len});
-    std::set<std::string> limits;
-    for (const Case& c : group.cases) {
-      if (c.solver == "newton_fused") limits.insert(c.problem.iteration_limit ? std::to_string(*c.problem.iteration_limit) : "adaptive");
-    }
-    EXPECT_EQ(limits, (std::set<std::string>{"3", "adaptive"})) << group.group_id;
+    EXPECT_EQ(group.cases.size(), solver_names().size()) << group.group_id;
   }
   std::set<std::array<std::int64_t, 3>> expected;
   for (std::int64_t seq_len = 4; seq_len <= 512; seq_len *= 2) expected.insert({{1, 64, seq_len}, {8, 1024, seq_len}, {8, 4096, seq_len}});

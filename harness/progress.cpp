@@ -151,7 +151,7 @@ std::string table(const std::vector<CaseRecord>& rows, const std::vector<std::st
       line += (i ? "  " : "") + (shown[i].right ? pad + painted : painted + pad);
     }
     line.erase(line.find_last_not_of(' ') + 1);
-    if (row && row->status != row->expected_status && !row->reason.empty()) line += "  " + row->reason;
+    if (row && row->status != row->expected_status) line += "  " + (row->reason.empty() ? fmt::format("expected {}", to_string(row->expected_status)) : row->reason);
     text += line + "\n";
   }
   return text;

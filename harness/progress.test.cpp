@@ -106,6 +106,9 @@ TEST(Table, PaintsOnlyTheUnexpectedRedAndSaysWhy) {
   EXPECT_EQ(text.find("  too far off"), text.rfind("  too far off"));
   EXPECT_NE(text.find("  too far off"), std::string::npos);
   EXPECT_EQ(table({surprise}, {}, false).find('\x1b'), std::string::npos);
+  CaseRecord too_good = row("e", Status::ok);
+  too_good.expected_status = Status::wrong;
+  EXPECT_NE(table({too_good}, {}, false).find("  expected wrong"), std::string::npos);
   CaseRecord skipped = row("d", Status::skipped);
   skipped.reason = undefined_combination("why");
   EXPECT_EQ(table({skipped}, {}, true).find('\x1b'), std::string::npos);

@@ -41,6 +41,7 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   if (row.status == Status::error || row.status == Status::timeout) return "status " + std::string(to_string(row.status));
   if (is({"floor_s", "floor_fraction"}) && row.cache == "hot") return "cache hot: the floor is for memory traffic";
   if (is({"iterations", "converged", "residual_max", "step_max"}) && row.solver.starts_with("seq_")) return "a sequential solver does not iterate";
+  if (field == "converged" && row.problem.iteration_limit) return "a fixed count of iterations is not checked";
   if (field == "compute_floor_s") return "the rate of flops and special functions is not measured in this build";
   if (is({"lyapunov", "jacobian_max"})) return "not measured in this build";
   return "not measured";
@@ -465,6 +466,7 @@ void RecordWriter::write_text(const std::string& text) { write_all(file_, path_,
 Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan) {
   const Records records = read_records(path);
   std::string kept = records.head_line.empty() ? line_of(to_json(now)) : records.head_line + "\n";  // killed before the first line was whole: start over
+  Resumed resumed{.groups = {}, .done = {}, .head = records.head_line.empty() ? now : records.head};
   if (!records.head_line.empty()) {
     const auto same = [&](const char* what, const std::string& theirs, const std::string& ours) {
       if (theirs != ours) throw BadInput(fmt::format("--resume: {} is of another {} ({}); expected {}", path, what, theirs, ours));
@@ -472,11 +474,13 @@ Resumed resume(const std::string& path, const Provenance& now, std::vector<Group
     same("suite", records.head.suite_sha256, now.suite_sha256);
     same("machine or build", records.head.fingerprint, now.fingerprint);
     same("commit", records.head.commit, now.commit);
+    same("text", Json(records.head.text).dump(), Json(now.text).dump());
+    const auto kind = [](const Provenance& p) { return p.copy_bytes_per_s ? "timed" : "verified only"; };
+    same("kind of run", kind(records.head), kind(now));
   }
   std::map<std::string, std::size_t> row_of;
   for (std::size_t i = 0; i < records.rows.size(); ++i) row_of[records.rows[i].case_id] = i;
 
-  Resumed resumed;
   std::set<std::string> again;
   for (Group& group : plan) {
     const bool whole = std::all_of(group.cases.begin(), group.cases.end(), [&](const Case& c) {

@@ -130,12 +130,13 @@ class RecordWriter {
   int file_ = -1;
 };
 
-/// What is left to do of a plan. done: rows of the plan that are in the file and stay.
+/// What is left to do of a plan. done: rows of the plan that are in the file and stay. head: of the file; its order seed and copy rate hold for the rows to come.
 struct Resumed {
   std::vector<Group> groups;
   std::vector<CaseRecord> done;
+  Provenance head;
 };
-/// Prepares path to be continued: refuses a file of another suite, machine or commit (BadInput); a group of the plan that is not whole in it,
+/// Prepares path to be continued: refuses a file of another suite, text, machine or commit, or one that was timed where now is not (BadInput); a group of the plan that is not whole in it,
 /// or has a row that is error or timeout, is to be run again, and its rows are taken out of the file (atomically).
 Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan);
 

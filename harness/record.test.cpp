@@ -435,6 +435,12 @@ TEST(Resume, RefusesAFileOfAnotherSuiteMachineOrCommit) {
   now = provenance_here(suite_of(), "c", "cpu", {});
   now.commit = "other";
   EXPECT_TRUE(refusal([&] { resume(path, now, {}); }).starts_with("--resume: " + path + " is of another commit ("));
+  now = provenance_here(suite_of(), "c", "cpu", {});
+  now.text = {{"sha256", "other"}};
+  EXPECT_TRUE(refusal([&] { resume(path, now, {}); }).starts_with("--resume: " + path + " is of another text ("));
+  now = provenance_here(suite_of(), "c", "cpu", {});
+  now.copy_bytes_per_s = 1e9;
+  EXPECT_TRUE(refusal([&] { resume(path, now, {}); }).starts_with("--resume: " + path + " is of another kind of run (verified only)"));
   EXPECT_EQ(content(path), before);
 }
 

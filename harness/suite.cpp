@@ -31,13 +31,12 @@ struct Later {
 };
 constexpr Later kLater[] = {{"op", "reduction"},    {"scope", "layer"},     {"passes", "backward"},  {"passes", "both"},   {"grad", "output"},      {"gates", "approx"},
                             {"regime", "chaotic"},  {"regime", "trained"},  {"solvers", "shooting"}, {"solvers", "auto"},  {"baselines", "shooting"}, {"baselines", "auto"},
-                            {"policy", "segments"}, {"policy", "overlap"},  {"policy", "unroll"},
-                            {"policy", "prefetch"}, {"", "jacobian"}};
+                            {"policy", "segments"}, {"policy", "overlap"},  {"policy", "unroll"},    {"", "jacobian"}};
 bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
 }
 
-const Names kPolicyKeys = {"threads", "steps_a_thread", "steps_a_tile", "channels_a_block"};  // those that some solver reads
+const Names kPolicyKeys = {"threads", "steps_a_thread", "steps_a_tile", "channels_a_block", "prefetch"};  // those that some solver reads
 constexpr std::int64_t kMaxExtent = 0xffffffff;  // the counters of the draws have 32 bits an axis: beyond, values would repeat
 constexpr std::int64_t kWordsAStep = 64;         // more numbers than any cell reads, writes and keeps in workspace for a step of a channel
 
@@ -111,7 +110,7 @@ Entry flatten(const toml::node& node, const std::string& key, const Place& place
   } else {
     entry.items.push_back(scalar(node, place));
   }
-  if (entry.items.empty()) refuse(entry.where, key + ": expected at least one value");
+  if (entry.items.empty() && key != "baselines") refuse(entry.where, key + ": expected at least one value");
   return entry;
 }
 
@@ -418,13 +417,16 @@ Suite parse_suite(const std::string& path, std::string text, const std::vector<O
 
   const Place place{path};
   Entries entries = entries_of(root, place, "suite", axes_and({"title", "baselines", "metrics", "protocol", "text_file", "expect", "limits", "point"}));
+  Names set;
   for (const Override& override : overrides) {
+    const auto& [key, values] = override;
     const Names known = axes_and({});
-    const std::string axis = override.first.substr(0, override.first.find('.'));
-    if (!contains(known, axis) || (axis == "policy") != (axis != override.first)) {
-      refuse("--set " + override.first + "=" + override.second, fmt::format("unknown axis '{}'{}", override.first, did_you_mean(override.first, known)));
-    }
-    entries[override.first] = entry_of(override);
+    const std::string axis = key.substr(0, key.find('.')), where = "--set " + key + "=" + values;
+    if (key == "policy") refuse(where, "expected a key of the policy, policy.threads=32");
+    if (!contains(known, axis) || (axis != key && axis != "policy")) refuse(where, fmt::format("unknown axis '{}'{}", key, did_you_mean(key, known)));
+    if (contains(set, key)) refuse(where, fmt::format("'{}' is set twice; expected --set {}=v1,v2", key, key));
+    set.push_back(key);
+    entries[key] = entry_of(override);
   }
 
   Grid base;

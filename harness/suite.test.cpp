@@ -86,7 +86,8 @@ TEST(Suite, TakesScalarsListsAndRangesWithBothEnds) {
   EXPECT_TRUE(is(axes("seed = [0, 9223372036854775807]").seed, {0u, 9223372036854775807u}));
   EXPECT_TRUE(is(axes("cache = [\"hot\", \"rotating\"]").cache, {"hot", "rotating"}));
   EXPECT_TRUE(is(axes("h0 = \"random\"").h0, {"random"}));
-  const auto policy = axes("policy = { threads = 64, steps_a_thread = [1, 2] }").policy;
+  const auto policy = axes("policy = { threads = 64, steps_a_thread = [1, 2], prefetch = 8 }").policy;
+  EXPECT_TRUE(is(policy.at("prefetch"), {8}));
   EXPECT_TRUE(is(policy.at("threads"), {64}));
   EXPECT_TRUE(is(policy.at("steps_a_thread"), {1, 2}));
 }
@@ -99,6 +100,7 @@ TEST(Suite, ExpandsAllToEverySolverOfTheBuild) {
 TEST(Suite, ReadsWhatIsNoAxis) {
   const Suite s = suite("baselines = [\"seq_stepwise\"]\nmetrics = [\"error\"]\nprotocol = \"paper\"\nexpect = \"not_converged\"\nlimits = { case_s = 1.5, bytes = 1e3, total_s = 2, reference_s = 3 }");
   EXPECT_TRUE(is(s.baselines, {"seq_stepwise"}));
+  EXPECT_TRUE(suite("baselines = []").baselines.empty());
   EXPECT_TRUE(s.metric_error);
   EXPECT_FALSE(s.metric_newton);
   EXPECT_FALSE(s.metric_time);
@@ -163,7 +165,8 @@ TEST(SuiteOverride, ReplacesAnAxisByTheSameChecks) {
   EXPECT_EQ(refusal("", {{"seq_len", "0"}}), "--set seq_len=0: seq_len: 0 is outside 1 .. 4294967295");
   EXPECT_EQ(refusal("", {{"sek_len", "1"}}), "--set sek_len=1: unknown axis 'sek_len'; did you mean 'seq_len'?");
   EXPECT_TRUE(says(refusal("", {{"title", "x"}}), "--set title=x: unknown axis 'title'"));
-  EXPECT_TRUE(says(refusal("", {{"policy", "1"}}), "--set policy=1: unknown axis"));
+  EXPECT_TRUE(says(refusal("", {{"hidden", "1"}, {"batch", "1"}, {"hidden", "2"}}), "--set hidden=2: 'hidden' is set twice"));
+  EXPECT_TRUE(says(refusal("", {{"policy", "1"}}), "--set policy=1: expected a key of the policy"));
   EXPECT_TRUE(says(refusal("", {{"seq_len.x", "1"}}), "--set seq_len.x=1: unknown axis"));
   EXPECT_TRUE(says(refusal("", {{"seq_len", "1,,2"}}), "--set seq_len=1,,2: expected"));
   EXPECT_TRUE(says(refusal("", {{"seq_len", "1,"}}), "--set seq_len=1,: expected"));
@@ -211,7 +214,6 @@ TEST(SuiteRefusal, KeepsWhatLaterIssuesBringApartFromTypingErrors) {
                                                                                     {"policy = { segments = 4 }", "policy 'segments'"},
                                                                                     {"policy = { overlap = 4 }", "policy 'overlap'"},
                                                                                     {"policy = { unroll = 4 }", "policy 'unroll'"},
-                                                                                    {"policy = { prefetch = 4 }", "policy 'prefetch'"},
                                                                                     {"jacobian = \"diag\"", "key 'jacobian'"}}) {
     EXPECT_EQ(refusal(line), "dir/t.toml:4: " + what + " is not part of this build yet");
   }

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <unordered_set>
 
@@ -97,7 +98,7 @@ class Sweeper {
  public:
   Sweeper(const Suite& suite, Machine& machine, const SweepOptions& options)
       : suite_(suite), machine_(machine), options_(options), now_(options.now ? options.now : steady_now_s), clock_(result_.phases, now_), arena_(machine), scratch_(machine),
-        deadline_s_(now_() + suite.limits.total_s) {
+        copy_bytes_per_s_(!time_wanted() ? std::nan("") : options.copy_bytes_per_s ? *options.copy_bytes_per_s : machine.copy_bytes_per_s()), deadline_s_(now_() + suite.limits.total_s) {
     if (!options_.interrupted) options_.interrupted = [] { return false; };
     if (!options_.progress) options_.progress = [](std::int64_t, std::int64_t, const std::string&) {};
   }
@@ -209,7 +210,7 @@ class Sweeper {
       poison(machine_, tensors);
       live.run->launch(tensors, machine_.stream());
       machine_.synchronise();
-      CaseContext& context = live.context.emplace(CaseContext{suite_, c, find_op(c.problem.op), *live.solver, machine_, *live.run, tensors, options_.reference});
+      CaseContext& context = live.context.emplace(CaseContext{suite_, c, find_op(c.problem.op), *live.solver, machine_, *live.run, tensors, options_.reference, copy_bytes_per_s_});
       context.outcome = live.run->outcome();
       context.errors.ratio_local = context.op.ratio_local(c.problem, machine_, tensors);
       if (time_wanted()) keep(live, tensors);
@@ -313,6 +314,7 @@ class Sweeper {
   std::function<double()> now_;
   PhaseClock clock_;
   Arena arena_, scratch_;
+  double copy_bytes_per_s_;
   double deadline_s_;
   std::int64_t total_ = 0, done_ = 0;
 };

@@ -497,6 +497,8 @@ TEST_F(SweepTest, LimitsAreThePassOverMemoryAndTheArithmetic) {
   EXPECT_DOUBLE_EQ(*row.floor_fraction, *row.floor_s / 1e-3);
   EXPECT_FALSE(row.compute_floor_s);
   EXPECT_TRUE(row.null_reasons.contains("compute_floor_s"));
+  options.copy_bytes_per_s = 2e9;  // of a record that is continued
+  EXPECT_DOUBLE_EQ(*run({"double_0"}).rows[0].floor_s, static_cast<double>(bytes) / 2e9);
   axes += "cache = [\"hot\"]\n";
   const CaseRecord hot = run({"double_0"}).rows[0];
   EXPECT_TRUE(hot.floor_s);
@@ -516,7 +518,16 @@ TEST_F(SweepTest, TheArithmeticFloorIsTheSlowerOfTheTwoUnitsAtTheObservedClock) 
   machine.clock = 1000;
   machine.gpu_info->multiprocessors = 0;
   EXPECT_FALSE(run({"double_0"}).rows[0].compute_floor_s);
-  EXPECT_FALSE(instruction_rates(1));
+  for (const int guessed : {1, 75, 100, 120}) EXPECT_FALSE(instruction_rates(guessed)) << guessed;
+  machine.gpu_info->multiprocessors = 10;
+  for (const auto& [sm, flops32, special32] : {std::tuple{80, 128, 16}, {86, 256, 16}, {89, 256, 16}}) {
+    machine.gpu_info->sm = sm;
+    EXPECT_DOUBLE_EQ(*run({"double_0"}).rows[0].compute_floor_s, std::max(flops / flops32, special / special32) / (10 * 1e9)) << sm;
+  }
+  EXPECT_EQ(instruction_rates(80)->flops64, 64);
+  EXPECT_EQ(instruction_rates(86)->flops64, 4);
+  EXPECT_EQ(instruction_rates(89)->flops64, 4);
+  EXPECT_EQ(instruction_rates(90)->flops64, 128);
 }
 
 TEST_F(SweepTest, ATraceHasTheResidualOfTheGuessAndOfEachIteration) {

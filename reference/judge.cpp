@@ -81,7 +81,7 @@ double percentile_99(std::vector<double>& values) {
 std::vector<double> forward_bound(const ChannelData& data, const Truth& truth, Storage storage) {
   std::vector<double> bound;
   bound.reserve(truth.states.size());
-  for_cell(data.cell, [&]<class Cell>() {
+  with_cell(data.cell, [&]<class Cell>() {
     constexpr int K = Cell::kState;
     double h[K], a[Cell::kWeights], u[Cell::kInputs];
     std::copy_n(data.initial.begin(), K, h);

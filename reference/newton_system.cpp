@@ -93,7 +93,7 @@ NewtonIterates iterates_within(const ChannelData& data, int count, std::int64_t 
   const std::int64_t unknowns = data.seq_len * std::int64_t(data.initial.size());
   if (unknowns > most) throw BadInput("the whole Newton system of " + std::to_string(unknowns) + " unknowns is too large; expected at most " + std::to_string(most));
   NewtonIterates iterates;
-  for_cell(data.cell, [&]<class Cell>() { iterates = iterates_of<Cell, T>(data, count); });
+  with_cell(data.cell, [&]<class Cell>() { iterates = iterates_of<Cell, T>(data, count); });
   return iterates;
 }
 
@@ -211,7 +211,7 @@ NewtonIterates double_iterates(const ChannelData& data, int count) { return iter
 
 std::vector<std::vector<double>> iterate_bounds(const ChannelData& data, const NewtonIterates& iterates, Storage storage) {
   std::vector<std::vector<double>> bounds;
-  for_cell(data.cell, [&]<class Cell>() { bounds = bounds_of<Cell>(data, iterates, storage); });
+  with_cell(data.cell, [&]<class Cell>() { bounds = bounds_of<Cell>(data, iterates, storage); });
   return bounds;
 }
 

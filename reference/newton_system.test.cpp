@@ -7,27 +7,20 @@
 #include "kernels/cells/all.hpp"
 #include "kernels/primitives/affine.hpp"
 #include "reference/mp.hpp"
-#include "reference/running_bound.hpp"
+#include "reference/reference.hpp"
+#include "reference/testing.hpp"
 
 namespace prnn {
 namespace {
 
-ChannelData drawn_channel(const char* cell, std::int64_t seq_len, const char* regime = "wide", Storage storage = Storage::f32, std::int64_t d = 0) {
-  Problem p;
-  p.cell = cell;
-  p.regime = regime;
-  p.seq_len = seq_len;
-  p.storage = storage;
-  p.h0 = "random";
-  return draw_channel(p, 0, d);
-}
+using testing::drawn_channel;
 
 constexpr const char* kCells[] = {"gru_diag", "lstm_cifg_diag", "elman_diag"};
 
 TEST(TrueIterates, AfterKSolvesTheFirstKStatesAreExact) {
   const int L = 8;
   for (const char* cell : kCells) {
-    const ChannelData data = drawn_channel(cell, L);
+    const ChannelData data = drawn_channel(cell, L, "wide");
     const std::size_t K = data.initial.size();
     const NewtonIterates iterates = true_iterates(data, L);
     ASSERT_EQ(iterates.states.size(), std::size_t(L) + 1);
@@ -47,9 +40,9 @@ TEST(TrueIterates, AfterKSolvesTheFirstKStatesAreExact) {
 
 TEST(TrueIterates, StartFromTheStateOfAZeroPast) {
   for (const char* cell : kCells) {
-    const ChannelData data = drawn_channel(cell, 5);
+    const ChannelData data = drawn_channel(cell, 5, "wide");
     const std::vector<double> guess = true_iterates(data, 0).states[0];
-    for_cell(cell, [&]<class Cell>() {
+    with_cell(cell, [&]<class Cell>() {
       for (std::size_t l = 0; l < 5; ++l) {
         double zero[Cell::kState] = {}, a[Cell::kWeights], u[Cell::kInputs], f[Cell::kState];
         std::copy_n(data.weights.begin(), Cell::kWeights, a);
@@ -63,7 +56,7 @@ TEST(TrueIterates, StartFromTheStateOfAZeroPast) {
 
 TEST(TrueIterates, ALinearCellTakesOneSolve) {
   // With a = 0 no gate sees h: h' = (1 - z) h + z c is linear.
-  ChannelData data = drawn_channel("gru_diag", 20);
+  ChannelData data = drawn_channel("gru_diag", 20, "wide");
   std::fill(data.weights.begin(), data.weights.end(), 0.0);
   const NewtonIterates iterates = true_iterates(data, 1);
   EXPECT_GT(iterates.residual_max(0), 1e-3);
@@ -83,11 +76,11 @@ TEST(TrueIterates, InDoubleAgreeAndRefuseWhatIsTooLarge) {
   const NewtonIterates truth = true_iterates(data, 2);
   const std::vector<double> bound = iterate_bounds(data, truth, Storage::f64)[2];
   for (std::size_t at = 0; at < computed.size(); ++at) EXPECT_LE(std::fabs(computed[at] - truth.states[2][at]), kErrorFactor * bound[at]);
-  EXPECT_NO_THROW(true_iterates(drawn_channel("elman_diag", 256), 0));
-  EXPECT_THROW(true_iterates(drawn_channel("elman_diag", 257), 0), BadInput);
-  EXPECT_THROW(true_iterates(drawn_channel("lstm_cifg_diag", 129), 0), BadInput);
-  EXPECT_NO_THROW(double_iterates(drawn_channel("lstm_cifg_diag", 1024), 0));
-  EXPECT_THROW(double_iterates(drawn_channel("lstm_cifg_diag", 1025), 0), BadInput);
+  EXPECT_NO_THROW(true_iterates(drawn_channel("elman_diag", 256, "wide"), 0));
+  EXPECT_THROW(true_iterates(drawn_channel("elman_diag", 257, "wide"), 0), BadInput);
+  EXPECT_THROW(true_iterates(drawn_channel("lstm_cifg_diag", 129, "wide"), 0), BadInput);
+  EXPECT_NO_THROW(double_iterates(drawn_channel("lstm_cifg_diag", 1024, "wide"), 0));
+  EXPECT_THROW(double_iterates(drawn_channel("lstm_cifg_diag", 1025, "wide"), 0), BadInput);
 }
 
 /// What a Newton solver can get wrong.
@@ -97,7 +90,7 @@ enum class Mistake { none, guess_from_initial, jacobian_at_new_point, jacobian_i
 template <class C>
 std::vector<double> newton(const ChannelData& data, int count, Mistake mistake, bool tree) {
   std::vector<double> out;
-  for_cell(data.cell, [&]<class Cell>() {
+  with_cell(data.cell, [&]<class Cell>() {
     constexpr int K = Cell::kState;
     using Map = Affine<C, K>;
     struct State {
@@ -175,11 +168,11 @@ TEST(IterateRatio, FailsEveryMistake) {
       EXPECT_FALSE(passes(ratio<double>(data, mistake))) << cell << " mistake " << int(mistake);
     }
   }
-  EXPECT_FALSE(passes(ratio<float>(drawn_channel("lstm_cifg_diag", 24), Mistake::jacobian_is_diagonal)));
+  EXPECT_FALSE(passes(ratio<float>(drawn_channel("lstm_cifg_diag", 24, "wide"), Mistake::jacobian_is_diagonal)));
 }
 
 TEST(IterateRatio, FailsNanAndAnotherShape) {
-  const ChannelData data = drawn_channel("gru_diag", 6);
+  const ChannelData data = drawn_channel("gru_diag", 6, "wide");
   const auto with_nan = [&](int count) {
     std::vector<double> h = newton<float>(data, count, Mistake::none, false);
     if (count == 2) h[3] = std::numeric_limits<double>::quiet_NaN();
@@ -190,7 +183,7 @@ TEST(IterateRatio, FailsNanAndAnotherShape) {
 }
 
 TEST(IterateBounds, OfTheGuessAreThoseOfOneStep) {
-  const ChannelData data = drawn_channel("elman_diag", 4);
+  const ChannelData data = drawn_channel("elman_diag", 4, "wide");
   const std::vector<double> bound = iterate_bounds(data, true_iterates(data, 0), Storage::f32)[0];
   for (std::size_t l = 0; l < 4; ++l) {
     const double u = data.inputs[l], h = std::tanh(u);
@@ -200,7 +193,7 @@ TEST(IterateBounds, OfTheGuessAreThoseOfOneStep) {
 
 TEST(IterateBounds, OfTheFirstSolveFollowTheDerivation) {
   const std::size_t L = 5;
-  const ChannelData data = drawn_channel("elman_diag", std::int64_t(L));
+  const ChannelData data = drawn_channel("elman_diag", std::int64_t(L), "wide");
   const NewtonIterates iterates = true_iterates(data, 1);
   const std::vector<std::vector<double>> bounds = iterate_bounds(data, iterates, Storage::f32);
   const double a = data.weights[0], u_c = 0x1p-24, gate = 1.5e-7;

@@ -1,25 +1,10 @@
-// running_bound.hpp: the bound E_l = |J_l| E_{l-1} + g_l of design section 6 along a sequence, and the dispatch from a cell's name to its type.
+// running_bound.hpp: the bound E_l = |J_l| E_{l-1} + g_l of design section 6 along a sequence.
 #pragma once
-
-#include <cmath>
-#include <string>
 
 #include "kernels/api.hpp"
 #include "kernels/cells/all.hpp"
 
 namespace prnn {
-
-/// f.template operator()<Cell>() for the cell of that name; throws BadInput where there is none.
-template <class F>
-void for_cell(const std::string& name, F&& f) {
-  bool found = false;
-  AllCells::for_each([&]<class Cell>() {
-    if (name != Cell::name) return;
-    found = true;
-    f.template operator()<Cell>();
-  });
-  if (!found) throw BadInput("unknown cell '" + name + "'");
-}
 
 /// Stated error of one gate, computed in the compute type of a storage type.
 inline double gate_error(Storage storage) { return compute_storage(storage) == Storage::f64 ? gate_error_v<double> : gate_error_v<float>; }

@@ -117,13 +117,13 @@ Gradients gradients_of(const ChannelData& data, Loss loss) {
 
 Truth true_states(const ChannelData& data, Deadline deadline, std::optional<Storage> until_hopeless) {
   Truth truth;
-  for_cell(data.cell, [&]<class Cell>() { truth = states_of<Cell>(data, deadline, until_hopeless); });
+  with_cell(data.cell, [&]<class Cell>() { truth = states_of<Cell>(data, deadline, until_hopeless); });
   return truth;
 }
 
 Gradients true_gradients(const ChannelData& data, Loss loss) {
   Gradients gradients;
-  for_cell(data.cell, [&]<class Cell>() { gradients = gradients_of<Cell>(data, loss); });
+  with_cell(data.cell, [&]<class Cell>() { gradients = gradients_of<Cell>(data, loss); });
   return gradients;
 }
 

@@ -1,22 +1,16 @@
 // sequential.test.cpp: the sequential truth where closed forms exist; witness.test.cpp holds it against numbers of other hands.
+#include <cmath>
+
 #include <gtest/gtest.h>
 
 #include "reference/mp.hpp"
-#include "reference/running_bound.hpp"
+#include "reference/reference.hpp"
+#include "reference/testing.hpp"
 
 namespace prnn {
 namespace {
 
 ChannelData elman(double weight, std::vector<double> inputs, double initial = 0) { return {"elman_diag", std::int64_t(inputs.size()), {weight}, std::move(inputs), {initial}}; }
-
-ChannelData drawn(const char* cell, const char* regime, std::int64_t seq_len, std::int64_t d = 0) {
-  Problem p;
-  p.cell = cell;
-  p.regime = regime;
-  p.seq_len = seq_len;
-  p.h0 = "random";
-  return draw_channel(p, 0, d);
-}
 
 TEST(SequentialTruth, HoldsThirtyTwoDigits) {
   // tanh(1/2) = (e - 1) / (e + 1), and the second step takes the exact first, not the rounded one.
@@ -37,7 +31,7 @@ TEST(SequentialTruth, StartsFromTheInitialState) {
 }
 
 TEST(SequentialTruth, CarriesTheDifferenceOfTwoPrecisions) {
-  const Truth truth = true_states(drawn("gru_diag", "paper", 40));
+  const Truth truth = true_states(testing::drawn_channel("gru_diag", 40, "paper"));
   float most = 0;
   for (const float difference : truth.difference) most = std::max(most, difference);
   EXPECT_GT(most, 0);       // two precisions did run
@@ -46,7 +40,7 @@ TEST(SequentialTruth, CarriesTheDifferenceOfTwoPrecisions) {
 }
 
 TEST(SequentialTruth, StopsAtTheDeadlineWithARightPrefix) {
-  const ChannelData data = drawn("lstm_cifg_diag", "paper", 300);
+  const ChannelData data = testing::drawn_channel("lstm_cifg_diag", 300, "paper");
   EXPECT_EQ(true_states(data, std::chrono::steady_clock::now() - std::chrono::seconds(1)).steps, 0);
   const Truth whole = true_states(data), part = true_states(data, std::chrono::steady_clock::now() + std::chrono::microseconds(100));
   ASSERT_EQ(whole.steps, 300);
@@ -67,6 +61,28 @@ TEST(SequentialTruth, StopsWhereNoVerdictIsPossible) {
   const std::vector<double> bound = forward_bound(data, f32, Storage::f32);
   EXPECT_GT(bound.back(), kJudgedBelow);                 // every step that can be judged is there ...
   EXPECT_LE(bound[bound.size() - 2], 4 * kJudgedBelow);  // ... and not many more
+}
+
+TEST(SequentialTruth, GoesOnWhereAVerdictIsPossible) {
+  // tanh(8 h + 0.1) leaves 0 by a factor 8, and is flat where it arrives: the bound must follow the states.
+  EXPECT_EQ(true_states(elman(8, std::vector<double>(40, 0.1)), kNoDeadline, Storage::f32).steps, 40);
+  // A GRU that keeps 1024 gathers 2^-14 a step: far beyond 2^-8 in the end, and nothing beside the state.
+  ChannelData keeps{"gru_diag", 200, {0, 0, 0}, {}, {1024}};
+  for (int l = 0; l < 200; ++l) keeps.inputs.insert(keeps.inputs.end(), {-512, 0, 0});
+  const Truth truth = true_states(keeps, kNoDeadline, Storage::f32);
+  EXPECT_EQ(truth.steps, 200);
+  EXPECT_GT(forward_bound(keeps, truth, Storage::f32).back(), 4 * kJudgedBelow);
+}
+
+TEST(SequentialTruth, StopsWhereAnyComponentIsHopeless) {
+  // c' = f c with df/dc = 40 f (1 - f) and f = 0.9: the error of c grows, and h, behind a shut output gate, knows nothing of it.
+  ChannelData data{"lstm_cifg_diag", 40, {0, 0, 0, 40, 0}, {}, {1, 0}};
+  for (int l = 0; l < 40; ++l) data.inputs.insert(data.inputs.end(), {std::log(9.0) - 40 * std::pow(0.9, l), -40, 0});
+  const Truth truth = true_states(data, kNoDeadline, Storage::f32);
+  EXPECT_TRUE(truth.ends);
+  const std::vector<double> bound = forward_bound(data, truth, Storage::f32);
+  EXPECT_GT(bound[bound.size() - 2], 4 * kJudgedBelow);
+  EXPECT_LT(bound.back(), kJudgedBelow);
 }
 
 TEST(SequentialTruth, GradientOfALinearStepIsAProduct) {

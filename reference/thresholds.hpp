@@ -5,12 +5,9 @@ namespace prnn {
 
 /// c of design section 6: a row passes iff error <= c x bound. Measured over 3 cells x 7 regimes (paper, public, corners, wide, expansive,
 /// long_memory, saturated) x 4 storages, 1500 steps: plain sequential evaluation reaches 0.67 (local) and 0.69 (forward) in f32 and f64, and at most
-/// 1 in 16 bits, where storing dominates. A Newton solver may stop at a residual of kNewtonFactor u_c x scale, where bounds go down to 0.5 u_c
-/// (a GRU that keeps its state): 17 local, 2.4 forward. With the correction of its last check applied it reaches 1.1 and 0.4.
+/// 1 in 16 bits, where storing dominates. A Newton solver may leave a residual of 8 u_c (|h| + |J| |h_before|) (convergence.hpp): up to 8 local, beside
+/// the rounding of its last step.
 inline constexpr double kErrorFactor = 16;
-
-/// Newton has converged when max |r| <= this x u_c x scale.
-inline constexpr double kNewtonFactor = 8;
 
 /// The reference and a witness file of 40 digits agree to this, relative to max(1, |x|).
 inline constexpr double kWitnessTolerance = 1e-29;

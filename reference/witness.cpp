@@ -158,7 +158,7 @@ WitnessFile read_witness(const std::string& path) {
   root.at("digits").integer(30);
   file.state_steps = read_steps(root.at("state_steps"), file.seq_len);
   file.loss = read_loss(root.at("loss"));
-  for_cell(file.cell, [&]<class Cell>() { read_channels<Cell>(root, file); });
+  with_cell(file.cell, [&]<class Cell>() { read_channels<Cell>(root, file); });
   return file;
 }
 

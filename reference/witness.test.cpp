@@ -5,9 +5,10 @@
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include "reference/reference.hpp"
-#include "reference/running_bound.hpp"
+#include "reference/testing.hpp"
 
 namespace prnn {
 namespace {
@@ -24,9 +25,14 @@ std::vector<std::filesystem::path> witness_files() {
 
 Json load(const char* name) { return Json::parse(std::ifstream(kWitness / name)); }
 
-/// Reads what `json` says, through a file of its own.
+/// A file of this test's own, in this process.
+std::filesystem::path own_file() {
+  return std::filesystem::path(::testing::TempDir()) / ("prnn_witness_" + std::to_string(getpid()) + "_" + ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".json");
+}
+
+/// Reads what `json` says, through a file.
 WitnessFile read(const Json& json) {
-  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / "prnn_witness_edited.json";
+  const std::filesystem::path path = own_file();
   std::ofstream(path) << json.dump();
   return read_witness(path.string());
 }
@@ -38,34 +44,17 @@ std::string refusal(const Json& json) {
     return "";
   } catch (const BadInput& error) {
     const std::string message = error.what();
-    EXPECT_NE(message.find("prnn_witness_edited.json"), std::string::npos) << message;
+    EXPECT_NE(message.find(own_file().string()), std::string::npos) << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << message;
     return message;
   }
 }
 
 template <class C>
-std::vector<double> evaluate(const ChannelData& data) {
-  std::vector<double> out;
-  for_cell(data.cell, [&]<class Cell>() {
-    C h[Cell::kState], a[Cell::kWeights], u[Cell::kInputs], next[Cell::kState];
-    std::copy_n(data.initial.begin(), Cell::kState, h);
-    std::copy_n(data.weights.begin(), Cell::kWeights, a);
-    for (std::int64_t l = 0; l < data.seq_len; ++l) {
-      std::copy_n(data.inputs.begin() + l * Cell::kInputs, Cell::kInputs, u);
-      Cell::step(h, a, u, next);
-      std::copy_n(next, Cell::kState, h);
-      out.insert(out.end(), std::begin(h), std::end(h));
-    }
-  });
-  return out;
-}
-
-template <class C>
 ErrorReport verdict(const WitnessFile& file) {
   ErrorReport report;
   judge_witness(
-      file, [&](std::int64_t c) { return evaluate<C>(file.channels[std::size_t(c)].data); }, std::is_same_v<C, double> ? Storage::f64 : Storage::f32, report);
+      file, [&](std::int64_t c) { return testing::evaluate<C>(file.channels[std::size_t(c)].data); }, std::is_same_v<C, double> ? Storage::f64 : Storage::f32, report);
   return report;
 }
 
@@ -211,7 +200,7 @@ TEST(Witness, RefusesWrongLengthsAndUnknownWords) {
 
 TEST(Witness, RefusesAFileThatIsNotThereOrNotJson) {
   EXPECT_THROW(read_witness("/no/such/file.json"), BadInput);
-  const std::filesystem::path path = std::filesystem::path(::testing::TempDir()) / "prnn_witness_broken.json";
+  const std::filesystem::path path = own_file();
   for (const char* text : {"", "{\"cell\": ", "\x01\x02\x03"}) {
     std::ofstream(path, std::ios::trunc) << text;
     EXPECT_THROW(read_witness(path.string()), BadInput);

@@ -21,6 +21,7 @@ struct CaseContext {
   Run& run;
   const Tensors& tensors;
   ReferenceCache* reference;  // null: no truth, the local test judges alone
+  double copy_bytes_per_s;    // as in the provenance; not a number where nothing is timed
   Outcome outcome{};          // of the verifying launch
   ErrorReport errors{};       // ratio_local is there from the start
   const Timing* timing = nullptr;
@@ -44,7 +45,8 @@ inline void add_metric(Metric metric) { metrics().push_back(std::move(metric)); 
 struct InstructionRates {
   double flops32, flops64, special32;
 };
-/// NVIDIA, CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions"; a multiply-add counts as two. None for a generation not in the table.
+/// NVIDIA, CUDA C++ Programming Guide, "Throughput of Native Arithmetic Instructions" (results per clock and multiprocessor), a multiply-add counted as two
+/// operations; sm 8.0, 8.6, 8.9 and 9.0, no guess for others.
 std::optional<InstructionRates> instruction_rates(int sm);
 
 }  // namespace prnn

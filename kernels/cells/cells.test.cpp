@@ -222,6 +222,11 @@ TYPED_TEST(EveryCell, AnyNonFiniteArgumentMakesEveryComponentNan) {
       point.at(n) = bad;
       guarded_step(point, guarded);
       for (const float x : guarded) EXPECT_TRUE(std::isnan(x)) << "argument " << n << " = " << bad;
+      if (n >= K + W) continue;  // a start is NaN in every component, whatever the step mixes
+      copy(point.h, h);
+      copy(point.a, a);
+      guard_start<Cell>(a, h);
+      for (const float x : h) EXPECT_TRUE(std::isnan(x)) << "argument " << n << " = " << bad;
     }
     Point<Cell> large = finite;  // large is finite: the guard leaves it alone
     large.at(n) = 0x1p100;
@@ -455,6 +460,13 @@ TEST(Storage, StoringErrorHoldsInEveryBinadeAndIsReached) {
   for (const double most : {worst(Bf16{}), worst(F16{})}) {
     EXPECT_LE(most, 1);
     EXPECT_GT(most, 0.9);
+  }
+  // Of a normal number it is u_s |x| and no more.
+  for (const double x : {1.0, -3.0, 0.1, 0x1p-14}) EXPECT_EQ(storing_error<F16>(x), 0x1p-11 * std::fabs(x));
+  for (const double x : {1.0, -3.0, 0.1, 0x1p-14, 0x1p-100, 0x1p-126}) {
+    EXPECT_EQ(storing_error<float>(x), 0x1p-24 * std::fabs(x));
+    EXPECT_EQ(storing_error<Bf16>(x), 0x1p-8 * std::fabs(x));
+    EXPECT_EQ(storing_error<double>(x), 0x1p-53 * std::fabs(x));
   }
   EXPECT_EQ(storing_error<F16>(0), 0x1p-25);  // half the smallest subnormal
   EXPECT_EQ(storing_error<F16>(-2), 0x1p-10);

@@ -9,18 +9,6 @@
 namespace prnn {
 namespace {
 
-/// f.template operator()<Cell>() for the problem's cell.
-template <class F>
-void with_cell(const std::string& name, F&& f) {
-  bool found = false;
-  AllCells::for_each([&]<class Cell>() {
-    if (name != Cell::name) return;
-    found = true;
-    f.template operator()<Cell>();
-  });
-  if (!found) throw BadInput("unknown cell '" + name + "'");
-}
-
 struct CellFacts {
   int state, weights, inputs, gates;
   Memory memory;

@@ -65,8 +65,9 @@ struct RecurrenceTensors {
 };
 
 /// Design section 6, test 1, for step l (0-based) of channel (b, d), in double: the largest over the components of
-/// |h_l - f(h_{l-1}, u_l)| / (g_l + u_s (|h_l| + |J_l| |h_{l-1}|)), |h| at least the storage's smallest normal number. NaN where h_l is NaN without cause or is not NaN although it must be.
-/// After the last step the stored h must be `last` rounded once, to the bit.
+/// |h_l - f(h_{l-1}, u_l)| / (g_l + u_s (|h_l| + |J_l| |h_{l-1}|)). For u_s |h| stands storing_error(): the same for every normal number; below
+/// 2^-14, where f16 rounds to multiples of 2^-24, half of one, 2^-25 (the other types' 2^-134 and less is nothing beside g_l).
+/// NaN where h_l is NaN without cause or is not NaN although it must be. After the last step the stored h must be `last` rounded once, to the bit.
 template <class Cell, class T>
 PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t l, std::int64_t d) {
   constexpr int K = Cell::kState;

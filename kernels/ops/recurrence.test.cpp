@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/ops/testing.hpp"
@@ -22,6 +23,7 @@ Problem problem_of(std::string cell, Storage storage = Storage::f32) {
   p.hidden = 5;
   p.seq_len = 7;
   p.h0 = "random";
+  p.seed = (std::uint64_t(5) << 32) + 3;
   return p;
 }
 
@@ -43,6 +45,22 @@ TEST(RecurrenceOp, DeclaresShapesAndBytesOfTheContract) {
   for (const TensorSpec& spec : specs) EXPECT_EQ(spec.type, spec.name == "h0" || spec.name == "last" ? Storage::f32 : Storage::bf16) << spec.name;
   EXPECT_EQ(op.bytes_min(p), 2 * (2 * 7 * 5) * (3 + 2));
   EXPECT_EQ(op.bytes_min(problem_of("gru_diag", Storage::f64)), 8 * (2 * 7 * 5) * (3 + 1));
+  // Three multiply-adds and a sum each, the blend, and negate-and-add of three gates; an exponential and a reciprocal each.
+  EXPECT_EQ(op.flops(problem_of("gru_diag")), (2 * 7 * 5) * (3 * 3 + 3 + 3 * 2));
+  EXPECT_EQ(op.special(problem_of("gru_diag")), (2 * 7 * 5) * 3 * 2);
+}
+
+TEST(RecurrenceOp, NamesWhatThisBuildLacks) {
+  const Op& op = find_op("recurrence");
+  EXPECT_EQ(op.why_not(problem_of("gru_diag")), "");
+  const auto lacks = [&](auto&& change, const char* words) {
+    Problem p = problem_of("gru_diag");
+    change(p);
+    EXPECT_NE(op.why_not(p).find(words), std::string::npos) << words << ": " << op.why_not(p);
+  };
+  lacks([](Problem& p) { p.scope = "layer"; }, "'layer'");
+  lacks([](Problem& p) { p.pass = "backward"; }, "'backward'");
+  lacks([](Problem& p) { p.gates = "approx"; }, "'approx'");
 }
 
 TEST(RecurrenceOp, DrawsOnTheMachineWhatTheReferenceRegenerates) {
@@ -118,6 +136,41 @@ TEST(LocalRatio, AcceptsARightResultOfEveryCellAndStorage) {
   });
 }
 
+TEST(LocalRatio, IsTheErrorOverTheBoundOfTheContract) {
+  const auto machine = testing::open_machine("cpu");
+  AllCells::for_each([&]<class Cell>() {
+    AllStorages::for_each([&]<class T>() {
+      constexpr int K = Cell::kState;
+      Problem p = problem_of(Cell::name, storage_of<T>);
+      p.batch = p.hidden = p.seq_len = 1;
+      Workbench bench(p, *machine);
+      std::vector<T> h;
+      std::vector<compute_t<T>> last;
+      for (int i = 0; i < K; ++i) {  // wrong states that every type has
+        last.push_back(compute_t<T>(0.75 - 0.5 * i));
+        h.push_back(to_storage<T>(last.back()));
+      }
+      bench.put("h", h);
+      bench.put("last", last);
+      const ChannelData channel = draw_channel(p, 0, 0);
+      double before[K], a[Cell::kWeights], u[Cell::kInputs], f[K], abs_jacobian[K][K], g[K], expected = 0;
+      std::copy_n(channel.initial.begin(), K, before);
+      std::copy_n(channel.weights.begin(), Cell::kWeights, a);
+      std::copy_n(channel.inputs.begin(), Cell::kInputs, u);
+      const bool is_double = storage_of<T> == Storage::f64;
+      step_and_bound<Cell>(before, a, u, is_double ? 0x1p-53 : 0x1p-24, is_double ? 3e-16 : 1.5e-7, f, abs_jacobian, g);
+      const double u_s = unit_roundoff(storage_of<T>);
+      for (int i = 0; i < K; ++i) {
+        const double state = double(last[std::size_t(i)]);
+        double bound = g[i] + u_s * std::fabs(state);
+        for (int j = 0; j < K; ++j) bound += abs_jacobian[i][j] * (u_s * std::fabs(before[j]));
+        expected = std::max(expected, std::fabs(state - f[i]) / bound);
+      }
+      EXPECT_DOUBLE_EQ(bench.ratio_local(), expected) << Cell::name << " " << to_string(storage_of<T>);
+    });
+  });
+}
+
 TEST(LocalRatio, RejectsADamagedElementWhereverItStands) {
   const auto machine = testing::open_machine("cpu");
   AllCells::for_each([&]<class Cell>() {
@@ -147,6 +200,8 @@ TEST(LocalRatio, RejectsPoisonAndAWrongLastState) {
     std::vector<float> h = bench->template values<float>("h");
     h[h.size() / 2] = std::nanf("");
     bench->put("h", h);
+    EXPECT_FALSE(passes(bench->ratio_local())) << Cell::name;
+    bench->poison_outputs();  // nothing written at all: NaN everywhere, consistently
     EXPECT_FALSE(passes(bench->ratio_local())) << Cell::name;
   });
 }

@@ -10,6 +10,7 @@
 #include "kernels/cells/layout.hpp"
 #include "kernels/ops/recurrence.hpp"
 #include "kernels/primitives/affine.hpp"
+#include "kernels/primitives/convergence.hpp"
 #include "kernels/primitives/device.cuh"
 
 /// Before a loop whose index addresses register arrays: an array that is indexed at run time would lie in local memory.
@@ -66,27 +67,6 @@ PRNN_DEVICE void store_last(const Layout<Cell>& at, const RecurrenceTensors<T>& 
 template <class C>
 PRNN_DEVICE C magnitude(C x) {
   return x < C(0) ? -x : x;
-}
-
-/// How well one step of a Newton iterate fits, r = f(before) - h.
-struct Fit {
-  bool passes = true;  // |r| <= 8 u_c max(1, |h|): stricter than design section 6.3, whose scale is the channel's largest |h|
-  bool close = true;   // |r| <= 8 u_c (|h| + |J| |before|): within c of the local bound (design section 6.1) wherever that is
-};
-/// A channel has converged at iterate k iff every step passes, and every step is close or every step passed at k - 1 too: the solve in
-/// between has then removed all of r but its second order and its rounding. The first alone would accept 8 u_c where rounding is far less.
-template <class C, int K>
-PRNN_DEVICE Fit judge(const Affine<C, K>& map, const State<C, K>& h, const State<C, K>& before) {
-  constexpr C kTolerance = C(8 * unit_roundoff_v<C>);
-  Fit fit;
-  PRNN_UNROLL for (int i = 0; i < K; ++i) {
-    const C r = magnitude(map.offset[i]), size = magnitude(h.x[i]);
-    C moved = size;
-    PRNN_UNROLL for (int j = 0; j < K; ++j) moved = magnitude(map.jacobian[i][j] * before.x[j]) + moved;
-    if (!(r <= kTolerance * (size > C(1) ? size : C(1)))) fit.passes = false;
-    if (!(r <= kTolerance * moved)) fit.close = false;
-  }
-  return fit;
 }
 
 /// Layout::position of nothing.

@@ -70,7 +70,8 @@ constexpr NewtonPolicy newton_policy(std::int64_t batch, std::int64_t hidden, st
   while (channels > 1 && batch * ceil_div(hidden, channels) < kMultiprocessors) channels /= 2;
   const std::int64_t blocks = batch * ceil_div(hidden, channels);
   const std::int64_t steps = storage_bytes != 4 ? 2 : seq_len * channels <= 256 ? 1 : 4;
-  const std::int64_t share = std::clamp<std::int64_t>(power_of_two_from(kMultiprocessors * 1024 / blocks + 1) / 2, 128, newton_most_threads(state, std::max<std::int64_t>(storage_bytes, 4)));
+  const std::int64_t share =
+      std::clamp<std::int64_t>(power_of_two_from(kMultiprocessors * 1024 / blocks + 1) / 2, 128, newton_most_threads(state, std::max<std::int64_t>(storage_bytes, 4)));
   const std::int64_t wanted = power_of_two_from(ceil_div(std::min<std::int64_t>(seq_len, 4096), steps)) * channels;
   return {int(std::clamp<std::int64_t>(wanted, 32, share)), int(steps), int(channels)};
 }
@@ -94,7 +95,8 @@ inline SequentialPolicy sequential_policy(const Problem& p) { return {chosen(p.p
 
 inline std::string sequential_why_not(const char* solver, const Problem& p) {
   if (p.iteration_limit) return std::string(solver) + " has no iterations to limit";
-  return policy_fault(p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= kMostSequentialThreads && n % 32 == 0; }, "must be a multiple of 32 from 32 to 256");
+  return policy_fault(
+      p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= kMostSequentialThreads && n % 32 == 0; }, "must be a multiple of 32 from 32 to 256");
 }
 
 /// state: kState of the problem's cell.
@@ -104,13 +106,17 @@ inline NewtonPolicy newton_policy(const Problem& p, int state) {
 }
 
 inline std::string newton_why_not(const Problem& p, int state) {
-  std::string fault = policy_fault(p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= 1024 && n % 32 == 0; }, "must be a multiple of 32 from 32 to 1024");
+  std::string fault = policy_fault(
+      p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= 1024 && n % 32 == 0; }, "must be a multiple of 32 from 32 to 1024");
   if (fault.empty()) {
-    fault = policy_fault(p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChannelsABlock; }, "must be 1, 2, 4, 8 or 16");
+    fault = policy_fault(
+        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChannelsABlock; }, "must be 1, 2, 4, 8 or 16");
   }
   if (fault.empty()) {
-    fault = p.storage == Storage::f32 ? policy_fault(p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 4); }, "f32 is compiled for 1 and 4")
-                                      : policy_fault(p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 8); }, "is compiled for 2 in this storage type");
+    fault = p.storage == Storage::f32 ? policy_fault(
+                                            p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 4); }, "f32 is compiled for 1 and 4")
+                                      : policy_fault(
+                                            p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 8); }, "is compiled for 2 in this storage type");
   }
   if (!fault.empty()) return fault;
   const int most = newton_most_threads(state, size_of(compute_storage(p.storage))), threads = newton_policy(p, state).threads;

@@ -17,6 +17,22 @@
 
 namespace prnn::PRNN_BACKEND {
 
+/// Element of a scan over several sequences that lie end to end; starts: it is the first of its sequence.
+template <class Map>
+struct Segmented {
+  Map map;
+  int starts;
+};
+
+/// Its operator: what starts forgets what came before it. By a flag, not by J = 0: 0 x inf would let a diverged sequence into the next.
+struct ComposeSegments {
+  template <class Map>
+  PRNN_HD Segmented<Map> operator()(const Segmented<Map>& earlier, const Segmented<Map>& later) const {
+    if (later.starts) return later;
+    return {compose(earlier.map, later.map), earlier.starts};
+  }
+};
+
 template <class Map>
 class BlockScan {
  public:

@@ -42,7 +42,8 @@ void check(int length, int lanes, int threads) {
     Map sum = maps[std::size_t(g * length)];
     for (int l = 0; l < length; ++l) {
       if (l > 0) sum = compose(sum, maps[std::size_t(g * length + l)]);
-      ASSERT_EQ(std::memcmp(&sum, &out[std::size_t(g * length + l)], sizeof sum), 0) << "length " << length << ", lanes " << lanes << ", threads " << threads << ", g " << g << ", l " << l;
+      ASSERT_EQ(std::memcmp(&sum, &out[std::size_t(g * length + l)], sizeof sum), 0)
+          << "length " << length << ", lanes " << lanes << ", threads " << threads << ", g " << g << ", l " << l;
     }
   }
 }
@@ -88,6 +89,31 @@ TEST(TheBlockScan, GivesTheFirstTimeThreadTheIdentity) {
   EXPECT_EQ(out[0].offset[0], 0.0f);
   EXPECT_EQ(out[1].jacobian[0][0], 1e30f);
   EXPECT_EQ(out[2].offset[0], 0.0f);
+}
+
+TEST(TheSegmentedOperator, IsAssociativeAndForgetsWhatCameBeforeAStart) {
+  // A library scans in any grouping: each must give what the plain loop over each sequence gives.
+  using Map = Affine<std::uint32_t, 2>;
+  std::mt19937 random(5);
+  const auto element = [&] {
+    Segmented<Map> e;
+    for (auto& row : e.map.jacobian) {
+      for (auto& x : row) x = random();
+    }
+    for (auto& x : e.map.offset) x = random();
+    e.starts = random() % 3 == 0;
+    return e;
+  };
+  const ComposeSegments then;
+  for (int trial = 0; trial < 200; ++trial) {
+    const auto a = element(), b = element(), c = element();
+    const auto left = then(then(a, b), c), right = then(a, then(b, c));
+    EXPECT_EQ(std::memcmp(&left, &right, sizeof left), 0);
+    const auto both = then(a, b);
+    const Map expected = b.starts ? b.map : compose(a.map, b.map);
+    EXPECT_EQ(std::memcmp(&both.map, &expected, sizeof expected), 0);
+    EXPECT_EQ(both.starts != 0, a.starts || b.starts) << "whatever follows must know that a start is inside";
+  }
 }
 
 }  // namespace

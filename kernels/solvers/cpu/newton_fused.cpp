@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/primitives/affine.hpp"
+#include "kernels/primitives/convergence.hpp"
 #include "kernels/solvers/cpu/channels.hpp"
 
 namespace prnn::cpu {
@@ -60,7 +60,6 @@ class NewtonFused final : public Run {
   using C = compute_t<T>;
   static constexpr int K = Cell::kState;
   static constexpr std::int64_t kShippedTile = 4096;
-  static constexpr double kTolerance = 8 * unit_roundoff_v<C>;  // design section 6.3
 
   struct Step {
     C u[Cell::kInputs], h[K];
@@ -128,30 +127,33 @@ class NewtonFused final : public Run {
     return s;
   }
 
-  /// Newton on tile[0 .. steps): adaptive until the residual passes at the new iterate, or exactly limit_ linear solves, unchecked.
+  /// Newton on tile[0 .. steps): adaptive until the new iterate passes (convergence.hpp), or exactly limit_ linear solves, unchecked.
   void iterate(const C (&a)[Cell::kWeights], const C (&carry)[K], std::vector<Step>& tile, std::int64_t steps, Progress& progress, Trace* trace) {
     // After k solves the first k states are exact, so steps + 1 always suffice in exact arithmetic.
     const std::int64_t most = limit_ ? *limit_ : steps + 1;
     double step_max = 0;
+    bool passed = false;  // at the iterate before
     for (std::int64_t k = 0;; ++k) {
       if (k == most && limit_ && !trace) {  // as the paper does: the last iterate is taken as it is
         progress.iterations = std::max(progress.iterations, k);
         return;
       }
-      double residual_max = 0, excess = 0;
+      double residual_max = 0;
+      Fit fit;
       for (std::int64_t s = 0; s < steps; ++s) {
         Step& step = tile[std::size_t(s)];
+        const C(&before)[K] = s == 0 ? carry : tile[std::size_t(s - 1)].h;
         C f[K];
-        step_and_jacobian<Cell>(s == 0 ? carry : tile[std::size_t(s - 1)].h, a, step.u, f, step.linear.jacobian);
+        step_and_jacobian<Cell>(before, a, step.u, f, step.linear.jacobian);
         for (int i = 0; i < K; ++i) {
-          const C residual = step.linear.offset[i] = f[i] - step.h[i];
-          residual_max = max_or_nan(residual_max, std::fabs(double(residual)));
-          // max(1, |h_l|) is at most the contract's scale, so this test is the stricter one.
-          excess = max_or_nan(excess, std::fabs(double(residual)) / std::max(1.0, std::fabs(double(step.h[i]))));
+          step.linear.offset[i] = f[i] - step.h[i];
+          residual_max = max_or_nan(residual_max, std::fabs(double(step.linear.offset[i])));
         }
+        fit.also(fit_of(step.linear, step.h, before));
       }
       if (trace) trace->record(std::size_t(k), residual_max, step_max);
-      const bool converged = excess <= kTolerance;
+      const bool converged = fit.converged(passed);
+      passed = fit.passes;
       if (k == most || (!limit_ && converged)) {
         progress.iterations = std::max(progress.iterations, k);
         progress.converged = progress.converged && converged;

@@ -10,7 +10,7 @@
 // One iteration, two barriers:
 //     publish the warp's last states | barrier | f, J, r of own steps; test; scan inside the warp; publish its map | barrier + vote | h += dh
 //
-// Iterations are adaptive: a channel stops at the first iterate whose residuals all pass (Fit in channel.cuh). A stopped channel is not
+// Iterations are adaptive: a channel stops at the first iterate whose residuals all pass (Fit in convergence.hpp). A stopped channel is not
 // touched again while others of its block go on, so no channel's bits depend on its neighbours. After k solves the first k states are exact,
 // so tile + 1 solves are enough in exact arithmetic: the cap.
 // With a fixed count, as in the paper, nothing is tested.
@@ -67,7 +67,7 @@ PRNN_DEVICE C larger(C a, C b) {
 /// limit: number of linear solves, or -1 for adaptive. trace [2, kTraced]: residual and step maxima, where kTrace.
 template <class Cell, class T, int S, bool kTrace>
 PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_t<T>)), 1)
-newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes, int limit, NewtonStatus* status, double* trace) {
+    newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes, int limit, NewtonStatus* status, double* trace) {
   using C = compute_t<T>;
   constexpr int K = Cell::kState;
   const int lanes = 1 << log_lanes, lane = thread_index() % kWarp, warp = thread_index() / kWarp, g = thread_index() & (lanes - 1), time = thread_index() >> log_lanes;
@@ -147,9 +147,7 @@ newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes
         step_and_jacobian<Cell>(before.x, a, u[s], f, map[s].jacobian);
         PRNN_UNROLL for (int i = 0; i < K; ++i) map[s].offset[i] = f[i] - h[s].x[i];
         if (own + s < alive) {
-          const Fit step = judge(map[s], h[s], before);
-          fit.passes = fit.passes && step.passes;
-          fit.close = fit.close && step.close;
+          fit.also(fit_of(map[s], h[s].x, before.x));
           if (kTrace) {
             PRNN_UNROLL for (int i = 0; i < K; ++i) residual_max = larger(residual_max, magnitude(map[s].offset[i]));
           }
@@ -165,7 +163,7 @@ newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes
       }
       bool active = true;
       if (adaptive) {
-        const bool go_on = !fit.passes || !(fit.close || passed);
+        const bool go_on = !fit.converged(passed);
         if (!fit.passes) shared.failed[g] = round;
         if (go_on) shared.unfinished[g] = round;
         const bool any = barrier_or(go_on);
@@ -245,9 +243,7 @@ class NewtonFused final : public Run {
         status_(machine, blocks_of(p) * std::int64_t(sizeof(NewtonStatus))),
         trace_(machine, kTraceBytes) {}
 
-  Policy policy() const override {
-    return {{"threads", policy_.threads}, {"steps_a_thread", policy_.steps_a_thread}, {"channels_a_block", policy_.channels_a_block}};
-  }
+  Policy policy() const override { return {{"threads", policy_.threads}, {"steps_a_thread", policy_.steps_a_thread}, {"channels_a_block", policy_.channels_a_block}}; }
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
     traced_ = false;
@@ -290,8 +286,8 @@ class NewtonFused final : public Run {
     const auto with_steps = [&]<int S>() {
       const int lanes = policy_.channels_a_block;
       prnn::PRNN_BACKEND::launch(&newton_fused_kernel<Cell, T, S, kTrace>, at_.batch * ceil_div(at_.hidden, lanes), policy_.threads,
-                                 NewtonShared<compute_t<T>, Cell::kState>::bytes(policy_.threads, lanes), stream, at_, RecurrenceTensors<T>(tensors), std::countr_zero(unsigned(lanes)), limit_,
-                                 status_.as<NewtonStatus>(), trace_.as<double>());
+                                 NewtonShared<compute_t<T>, Cell::kState>::bytes(policy_.threads, lanes), stream, at_, RecurrenceTensors<T>(tensors),
+                                 std::countr_zero(unsigned(lanes)), limit_, status_.as<NewtonStatus>(), trace_.as<double>());
     };
     if constexpr (std::is_same_v<T, float>) {
       policy_.steps_a_thread == 1 ? with_steps.template operator()<1>() : with_steps.template operator()<4>();

@@ -7,7 +7,7 @@
 // compute type; the stored h is rounded once, at the end. CUB's order of operations varies from run to run: not deterministic.
 //
 // Adaptive: a loop on the device repeats {scan, update, assemble + test, decide} until the residuals of all channels pass (Fit in
-// channel.cuh), or kMostSolves; the host does not take part. A channel that has passed is not touched again. Fixed count: plain launches, no test.
+// convergence.hpp), or kMostSolves; the host does not take part. A channel that has passed is not touched again. Fixed count: plain launches, no test.
 #include <array>
 #include <map>
 
@@ -15,6 +15,7 @@
 #include "kernels/primitives/channel.cuh"
 #include "kernels/primitives/policy.hpp"
 #include "kernels/primitives/register.hpp"
+#include "kernels/primitives/scan.cuh"
 
 #if defined(__CUDACC__)
 #include <cub/device/device_scan.cuh>
@@ -28,20 +29,9 @@ inline constexpr int kElementwiseThreads = 256;
 // A transposing block: 32 channels x 8 rows of threads, 16 steps of each channel.
 inline constexpr int kTileChannels = 32, kTileSteps = 16, kTileRows = 8;
 
-/// A map of the scan over all channels; starts: it is the first of its channel.
+/// An element of the scan over all channels.
 template <class C, int K>
-struct Element {
-  Affine<C, K> map;
-  int starts;
-};
-
-struct Follow {
-  template <class C, int K>
-  PRNN_HD Element<C, K> operator()(const Element<C, K>& earlier, const Element<C, K>& later) const {
-    if (later.starts) return later;
-    return {compose(earlier.map, later.map), earlier.starts};
-  }
-};
+using Element = Segmented<Affine<C, K>>;
 
 /// The one that decides whether to go on reads and writes this; so does outcome().
 struct UnfusedStatus {
@@ -58,26 +48,26 @@ struct Unfused {
   static constexpr int K = Cell::kState;
   Layout<Cell> at;
   RecurrenceTensors<T> tensors;
-  C* iterate;                // [B, L, kState, D]
-  Element<C, K>* elements;   // [B D, L]
-  std::int64_t* first_bad;   // [B D]: first step that is not finite; L: none
-  int* failed;               // [B D]: number of the last iterate at which a step did not pass
-  int* unfinished;           // [B D]: number of the last iterate after which the channel has to go on
+  C* iterate;               // [B, L, kState, D]
+  Element<C, K>* elements;  // [B D, L]
+  std::int64_t* first_bad;  // [B D]: first step that is not finite; L: none
+  int* failed;              // [B D]: number of the last iterate at which a step did not pass
+  int* unfinished;          // [B D]: number of the last iterate after which the channel has to go on
   UnfusedStatus* status;
-  double* trace;             // [2, kUnfusedTraced] or null
+  double* trace;  // [2, kUnfusedTraced] or null
 };
 
 #if defined(__CUDACC__)
 template <class E>
 std::int64_t scan_bytes(std::int64_t count) {
   std::size_t bytes = 0;
-  PRNN_CUDA(cub::DeviceScan::InclusiveScan(nullptr, bytes, static_cast<E*>(nullptr), static_cast<E*>(nullptr), Follow{}, count));
+  PRNN_CUDA(cub::DeviceScan::InclusiveScan(nullptr, bytes, static_cast<E*>(nullptr), static_cast<E*>(nullptr), ComposeSegments{}, count));
   return std::int64_t(bytes);
 }
 template <class E>
 void scan(void* workspace, std::int64_t workspace_bytes, E* elements, std::int64_t count, Stream stream) {
   std::size_t bytes = std::size_t(workspace_bytes);
-  PRNN_CUDA(cub::DeviceScan::InclusiveScan(workspace, bytes, elements, elements, Follow{}, count, static_cast<cudaStream_t>(stream)));
+  PRNN_CUDA(cub::DeviceScan::InclusiveScan(workspace, bytes, elements, elements, ComposeSegments{}, count, static_cast<cudaStream_t>(stream)));
 }
 inline constexpr int kScanLaunches = 2;
 #else
@@ -88,7 +78,7 @@ std::int64_t scan_bytes(std::int64_t) {
 }
 template <class E>
 PRNN_KERNEL scan_kernel(E* elements, std::int64_t count) {
-  for (std::int64_t i = 1; i < count; ++i) elements[i] = Follow{}(elements[i - 1], elements[i]);
+  for (std::int64_t i = 1; i < count; ++i) elements[i] = ComposeSegments{}(elements[i - 1], elements[i]);
 }
 template <class E>
 void scan(void*, std::int64_t, E* elements, std::int64_t count, Stream stream) {
@@ -195,11 +185,11 @@ PRNN_KERNEL assemble_kernel(Unfused<Cell, T> w, int k, bool checked) {
       PRNN_UNROLL for (int i = 0; i < K; ++i) atomic_max_magnitude(w.trace + number, magnitude(element.map.offset[i]));
     }
     if (!checked) return;
-    const Fit fit = judge(element.map, h, before);
+    const Fit fit = fit_of(element.map, h.x, before.x);
     // Another step of the channel may write the current number meanwhile: the answer is the same. Before the first, none has passed.
     const bool passed = w.failed[channel] < number - 1;
     if (!fit.passes) w.failed[channel] = number;
-    if (fit.passes && (fit.close || passed)) return;
+    if (fit.converged(passed)) return;
     w.unfinished[channel] = number;
     any = true;
   });
@@ -285,7 +275,7 @@ class NewtonUnfused final : public Run {
   NewtonUnfused(const Problem& p, Machine& machine) : NewtonUnfused(p, machine, Sizes(p)) {}
 
   int launches() const override {
-    const int around = 3;  // start, guess, store
+    const int around = 3;                               // start, guess, store
     if (limit_ < 0) return around + 5 + kScanLaunches;  // as recorded: assemble and decide before the loop, then scan, update, assemble, decide in it
     return around + limit_ * (2 + kScanLaunches);
   }
@@ -386,11 +376,12 @@ class NewtonUnfused final : public Run {
     elementwise(&guess_kernel<Cell, T>, w, stream, at_.channels() * at_.seq_len);
   }
   void assemble(const Unfused<Cell, T>& w, Stream stream, int number) {
-    prnn::PRNN_BACKEND::launch(&assemble_kernel<Cell, T>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(Element<C, K>), stream, w,
-                               number, limit_ < 0);
+    prnn::PRNN_BACKEND::launch(&assemble_kernel<Cell, T>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(Element<C, K>),
+                               stream, w, number, limit_ < 0);
   }
   void update(const Unfused<Cell, T>& w, Stream stream, int number) {
-    prnn::PRNN_BACKEND::launch(&update_kernel<Cell, T>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(State<C, K>), stream, w, number);
+    prnn::PRNN_BACKEND::launch(&update_kernel<Cell, T>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(State<C, K>), stream, w,
+                               number);
   }
   void scan(const Unfused<Cell, T>& w, Stream stream) { prnn::PRNN_BACKEND::scan(scan_.data(), scan_.bytes(), w.elements, at_.channels() * at_.seq_len, stream); }
   void decide(const Unfused<Cell, T>& w, Stream stream, LoopHandle loop) { prnn::PRNN_BACKEND::launch(&decide_kernel, 1, 1, 0, stream, w.status, loop); }

@@ -59,7 +59,9 @@ class SeqFused final : public SequentialRun<Cell, T> {
   static constexpr const char* kName = "seq_fused";
   static std::string why_not(const Problem& p) {
     const std::string fault = sequential_why_not(kName, p);
-    return fault.empty() ? policy_fault(p.policy, "prefetch", [](std::int64_t n) { return n == kPrefetch; }, "is compiled for 8") : fault;
+    return fault.empty() ? policy_fault(
+                               p.policy, "prefetch", [](std::int64_t n) { return n == kPrefetch; }, "is compiled for 8")
+                         : fault;
   }
 
   SeqFused(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine) {}

@@ -1,4 +1,5 @@
-// solvers.emulated.test.cpp: every device solver on the emulated GPU, against plain loops written here.
+// solvers.emulated.test.cpp: every device solver on the emulated GPU, against plain loops written here. With PRNN_TEST_DEVICE=cuda the same
+// tests run on a GPU (ctest label gpu).
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -23,10 +24,25 @@ constexpr const char* kSequential[] = {"seq_stepwise", "seq_graph", "seq_fused"}
 constexpr const char* kNewton[] = {"newton_unfused", "newton_fused"};
 constexpr double kMostRatio = 16;  // c of design section 6
 
+const char* device() {
+  const char* chosen = std::getenv("PRNN_TEST_DEVICE");
+  return chosen ? chosen : "emulated";
+}
+
 Machine& machine() {
-  static const std::unique_ptr<Machine> opened = testing::open_machine("emulated");
+  static const std::unique_ptr<Machine> opened = testing::open_machine(device());
   return *opened;
 }
+
+/// Skips all tests, with the reason, where the device asked for is not there.
+class DeviceIsThere : public ::testing::Environment {
+  void SetUp() override {
+    for (const MachineEntry& entry : machines()) {
+      if (entry.device == device() && !entry.why_not().empty()) GTEST_SKIP() << entry.why_not();
+    }
+  }
+};
+[[maybe_unused]] const ::testing::Environment* const environment = ::testing::AddGlobalTestEnvironment(new DeviceIsThere);
 
 const Policy kTiny = {{"threads", 32}, {"steps_a_thread", 1}, {"channels_a_block", 8}};  // f32: tiles of 4 steps
 
@@ -120,8 +136,8 @@ template <class Cell, class T>
 void check_right(const Problem& p, std::string_view solver) {
   Workbench bench(p, machine());
   const Outcome outcome = bench.solve(solver);
-  const std::string where = std::string(solver) + " " + p.cell + " " + std::string(to_string(p.storage)) + " B " + std::to_string(p.batch) + " D " + std::to_string(p.hidden) + " L " +
-                            std::to_string(p.seq_len) + (p.policy.empty() ? "" : " tiny");
+  const std::string where = std::string(solver) + " " + p.cell + " " + std::string(to_string(p.storage)) + " B " + std::to_string(p.batch) + " D " + std::to_string(p.hidden) +
+                            " L " + std::to_string(p.seq_len) + (p.policy.empty() ? "" : " tiny");
   const bool newton = solver.starts_with("newton");
   EXPECT_LE((forward_ratio<Cell, T>(bench)), kMostRatio) << where;
   EXPECT_LE(bench.ratio_local(), kMostRatio) << where;
@@ -251,7 +267,7 @@ std::vector<std::vector<std::array<X, Cell::kState>>> plain_newton(const Channel
 
 std::int64_t tile_of(const Problem& p, std::string_view solver) {
   if (solver == "newton_unfused") return p.seq_len;
-  const Policy policy = find_solver(solver, "emulated", p)->prepare(p, machine())->policy();
+  const Policy policy = find_solver(solver, device(), p)->prepare(p, machine())->policy();
   return policy.at("threads") / policy.at("channels_a_block") * policy.at("steps_a_thread");
 }
 
@@ -386,7 +402,8 @@ TEST(ANewtonSolver, ConvergesOrSaysThatItDidNot) {
 
 TEST(ANewtonSolver, IsWithinTheLocalBoundWhereRoundingIsFarBelowItsTolerance) {
   // A gate that keeps the state rounds by far less than 8 u_c: passing that alone would be wrong by the bound.
-  for (const auto& [cell, regime] : std::vector<std::array<const char*, 2>>{{"gru_diag", "long_memory"}, {"gru_diag", "corners"}, {"lstm_cifg_diag", "long_memory"}, {"lstm_cifg_diag", "saturated"}}) {
+  for (const auto& [cell, regime] :
+       std::vector<std::array<const char*, 2>>{{"gru_diag", "long_memory"}, {"gru_diag", "corners"}, {"lstm_cifg_diag", "long_memory"}, {"lstm_cifg_diag", "saturated"}}) {
     for (const char* solver : kNewton) {
       for (const Storage storage : {Storage::f32, Storage::f64}) {
         Problem p = problem<GruDiag, float>(2, 32, 256, {{"threads", 64}, {"steps_a_thread", storage == Storage::f32 ? 4 : 2}, {"channels_a_block", 8}});
@@ -401,7 +418,76 @@ TEST(ANewtonSolver, IsWithinTheLocalBoundWhereRoundingIsFarBelowItsTolerance) {
   }
 }
 
+/// One GRU channel whose gate keeps the state (z = sigmoid(-7) = 1e-3) and whose candidate is 0, at h0: true h_l = (1 - z) h_{l-1}, nearly.
+/// With r ~ 0 z a_c it rounds by far less than 8 u_c. open_from: from this step on z = 1, so that h = 0 whatever came before.
+Workbench keeper(float h0, float a_z, Policy policy, std::int64_t open_from) {
+  const Problem p = problem<GruDiag, float>(1, 1, 8, std::move(policy));
+  Workbench bench(p, machine());
+  bench.put("a", std::vector<float>{a_z, 0, 0});
+  bench.put("h0", std::vector<float>{h0});
+  std::vector<float> u(24);
+  for (std::int64_t l = 0; l < 8; ++l) u[std::size_t(l * 3)] = l < open_from ? -7.0f : 30.0f;
+  bench.put("u", u);
+  return bench;
+}
+
+TEST(ANewtonSolver, DoesNotTakeASmallResidualForASmallError) {
+  for (const char* solver : kNewton) {
+    for (const std::int64_t open_from : {8, 2}) {
+      const Policy policy{{"threads", 32}, {"steps_a_thread", 4}, {"channels_a_block", 8}};
+      // The guess is 0 and passes |r| <= 8 u_c, but h is 4e-7, not 0. The equation is linear: one solve.
+      Workbench linear = keeper(4e-7f, 0, policy, open_from);
+      EXPECT_EQ(linear.solve(solver).iterations, 1) << solver;
+      EXPECT_LE(linear.ratio_local(), kMostRatio) << solver;
+      // The guess fails; the first solve leaves its second order, z'' h^2 / 2 ~ 2e-7, which passes without being roundoff.
+      Workbench bent = keeper(4e-3f, 10, policy, open_from);
+      EXPECT_GE(bent.solve(solver).iterations, 2) << solver;
+      EXPECT_LE(bent.ratio_local(), kMostRatio) << solver;
+    }
+  }
+}
+
+TEST(ANewtonSolver, StartsAgainWhereAnIterateOverflows) {
+  // J = 1e4 at the guess: the first solve overflows from step 10 on, and a NaN kept would stay for ever.
+  for (const char* solver : kNewton) {
+    const Problem p = problem<ElmanDiag, float>(1, 1, 60, {{"threads", 64}, {"steps_a_thread", 4}, {"channels_a_block", 1}});
+    Workbench bench(p, machine());
+    bench.put("a", std::vector<float>{1e4f});
+    bench.put("u", std::vector<float>(60));
+    bench.put("h0", std::vector<float>{0.5f});
+    EXPECT_EQ(bench.solve(solver).converged, true) << solver;
+    EXPECT_LE(bench.ratio_local(), kMostRatio) << solver;
+  }
+}
+
+TEST(ANewtonSolver, LeavesAFinishedChannelAlone) {
+  // The same channel beside a slow one and beside one that is NaN: it stops at the same iterate, to the bit.
+  AllCells::for_each([&]<class Cell>() {
+    for (const char* solver : kNewton) {
+      const Problem p = problem<Cell, float>(1, 8, 120, {{"threads", 256}, {"steps_a_thread", 4}, {"channels_a_block", 8}});
+      const Layout<Cell> at = layout_of<Cell>(p);
+      std::vector<float> results[2];
+      std::optional<std::int64_t> iterations[2];
+      for (const int nan : {0, 1}) {
+        Workbench bench(p, machine());
+        auto a = bench.template values<float>("a");
+        for (int k = 0; k < Cell::kWeights; ++k) a[std::size_t(at.a(k, 5))] = nan ? not_a_number<float>() : 3 * (k % 2 ? -1.0f : 1.0f);
+        bench.put("a", a);
+        iterations[nan] = bench.solve(solver).iterations;
+        results[nan] = bench.template values<float>("h");
+      }
+      EXPECT_GT(*iterations[0], *iterations[1]) << solver << " " << p.cell << ": one channel is slow";
+      for (std::size_t i = 0; i < results[0].size(); ++i) {
+        if (i % 8 != 5) {
+          ASSERT_EQ(results[0][i], results[1][i]) << solver << " " << p.cell << " " << i;
+        }
+      }
+    }
+  });
+}
+
 TEST(ANewtonSolver, StopsAtItsCapAndSaysSo) {
+  if (device() == std::string_view("cuda")) GTEST_SKIP() << "fused multiply-adds keep the sums below finite, and the solve converges";
   // Finite numbers whose gate argument is inf - inf: no iterate of step 0 can pass.
   const Problem p = problem<LstmCifgDiag, float>(1, 20, 6, kTiny);
   const Layout<LstmCifgDiag> at = layout_of<LstmCifgDiag>(p);
@@ -464,7 +550,8 @@ TEST(EveryDeviceSolver, ConfinesANonFiniteNumberToItsChannel) {
           clean.put("a", weights);
           clean.solve(solver);
           const auto expected = clean.template values<float>("h");
-          for (const Injection& injection : {Injection{"u", 7, last_input, nan}, Injection{"u", 0, 0, inf}, Injection{"u", kLength - 1, 0, -inf}, Injection{"h0", 0, last_state, inf}}) {
+          for (const Injection& injection :
+               {Injection{"u", 7, last_input, nan}, Injection{"u", 0, 0, inf}, Injection{"u", kLength - 1, 0, -inf}, Injection{"h0", 0, last_state, inf}}) {
             Workbench bench(p, machine());
             auto values = bench.template values<float>(injection.tensor);
             const bool input = std::string_view(injection.tensor) == "u";
@@ -544,9 +631,9 @@ TEST(ANewtonSolverAtAFixedCount, ReportsAnIterateThatOverflows) {
 
 TEST(EveryDeviceSolver, DeclaresItsLaunchesAndWhereItIsUndefined) {
   Problem p = problem<GruDiag, float>(1, 5, 21);
-  const auto run = [&](const char* solver) { return find_solver(solver, "emulated", p)->prepare(p, machine()); };
+  const auto run = [&](const char* solver) { return find_solver(solver, device(), p)->prepare(p, machine()); };
   for (const char* solver : kSolvers) {
-    const Solver* found = find_solver(solver, "emulated", p);
+    const Solver* found = find_solver(solver, device(), p);
     ASSERT_TRUE(found) << solver;
     const bool newton = std::string_view(solver).starts_with("newton");
     EXPECT_EQ(found->iterates, newton);
@@ -567,13 +654,13 @@ TEST(EveryDeviceSolver, DeclaresItsLaunchesAndWhereItIsUndefined) {
   p.policy = kTiny;
   EXPECT_EQ(run("newton_fused")->policy(), kTiny);
   p.policy = {{"prefetch", 4}};
-  EXPECT_EQ(find_solver("seq_fused", "emulated", p)->why_not(p), "policy prefetch = 4: is compiled for 8");
+  EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy prefetch = 4: is compiled for 8");
   p.policy = {{"threads", 48}};
-  for (const char* solver : {"seq_stepwise", "seq_graph", "seq_fused", "newton_fused"}) EXPECT_NE(find_solver(solver, "emulated", p)->why_not(p), "") << solver;
+  for (const char* solver : {"seq_stepwise", "seq_graph", "seq_fused", "newton_fused"}) EXPECT_NE(find_solver(solver, device(), p)->why_not(p), "") << solver;
   p.policy = {};
   p.iteration_limit = 3;
   EXPECT_TRUE(run("newton_unfused")->capturable());
-  EXPECT_EQ(run("newton_unfused")->launches(), 3 + 3 * 3);
+  EXPECT_EQ(run("newton_unfused")->launches(), 3 + 3 * (std::string_view(device()) == "cuda" ? 4 : 3));  // CUB's scan is two launches
 }
 
 TEST(EveryDeviceSolver, ServesSeveralSetsOfTensorsAlternately) {
@@ -582,7 +669,7 @@ TEST(EveryDeviceSolver, ServesSeveralSetsOfTensorsAlternately) {
   other.seed = 2;
   for (const char* solver : kSolvers) {
     Workbench first(p, machine()), second(other, machine());
-    const auto run = find_solver(solver, "emulated", p)->prepare(p, machine());
+    const auto run = find_solver(solver, device(), p)->prepare(p, machine());
     for (int turn = 0; turn < 2; ++turn) {
       for (Workbench* bench : {&first, &second}) {
         bench->poison_outputs();
@@ -595,6 +682,55 @@ TEST(EveryDeviceSolver, ServesSeveralSetsOfTensorsAlternately) {
     EXPECT_TRUE(run->outcome().nonfinite) << solver;
     run->launch(second.tensors, machine().stream());
     EXPECT_FALSE(run->outcome().nonfinite) << solver << ": the status is of the last launch";
+  }
+}
+
+TEST(EveryDeviceSolver, KnowsASetOfTensorsByEveryOneOfThem) {
+  // Recorded graphs hold pointers: a set that differs in one tensor is another set.
+  const Problem p = problem<GruDiag, float>(2, 5, 21);
+  Problem other = p;
+  other.seed = 2;
+  for (const char* solver : kSolvers) {
+    Workbench first(p, machine()), second(other, machine());
+    const auto run = find_solver(solver, device(), p)->prepare(p, machine());
+    const auto result = [&](prnn::Run& with, const Tensors& tensors) {
+      std::vector<unsigned char> bytes;
+      for (const char* name : {"h", "last"}) {
+        const Tensors::Item& item = tensors.at(name);
+        machine().fill(item.data, 0xff, item.spec.bytes());
+      }
+      with.launch(tensors, machine().stream());
+      for (const char* name : {"h", "last"}) {
+        const Tensors::Item& item = tensors.at(name);
+        const std::size_t before = bytes.size();
+        bytes.resize(before + std::size_t(item.spec.bytes()));
+        machine().download(bytes.data() + before, item.data, item.spec.bytes());
+      }
+      return bytes;
+    };
+    result(*run, first.tensors);
+    for (std::size_t i = 0; i < first.tensors.items.size(); ++i) {
+      Tensors mixed = first.tensors;
+      mixed.items[i].data = second.tensors.items[i].data;
+      const auto fresh = find_solver(solver, device(), p)->prepare(p, machine());
+      EXPECT_EQ(result(*run, mixed), result(*fresh, mixed)) << solver << " " << mixed.items[i].spec.name;
+    }
+  }
+}
+
+TEST(ANewtonSolver, TracesAfterALaunchAndLaunchesAfterATrace) {
+  const Problem p = problem<GruDiag, float>(1, 5, 21);
+  for (const char* solver : kNewton) {
+    Workbench bench(p, machine());
+    const auto run = find_solver(solver, device(), p)->prepare(p, machine());
+    for (int turn = 0; turn < 2; ++turn) {
+      run->launch(bench.tensors, machine().stream());
+      EXPECT_TRUE(run->outcome().residual_max.empty()) << solver;
+      run->trace(bench.tensors, machine().stream());
+      const Outcome outcome = run->outcome();
+      ASSERT_FALSE(outcome.residual_max.empty()) << solver;
+      EXPECT_GT(outcome.residual_max[0], 0) << solver;
+    }
   }
 }
 
