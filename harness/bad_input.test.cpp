@@ -1,17 +1,17 @@
 // bad_input.test.cpp: bad usage, bad input and bad luck, through the built program: the exit code of design section 1 and one line that says where, what
 // and what was expected.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <gtest/gtest.h>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "harness/record.hpp"
 #include "harness/statistics.hpp"
@@ -120,7 +120,8 @@ TEST_F(Program, ShowsThePlanAndRunsNothingWhenDry) {
   ASSERT_EQ(plan["plan"].size(), 1u);
   EXPECT_GT(plan["plan"][0]["bytes"], 0);
   EXPECT_GT(plan["estimate_s"], 0);
-  EXPECT_EQ(nlohmann::json::parse(prnn("verify small.toml --device cpu --dry --json --shard 2/3").out)["plan"][0]["case_id"].get<std::string>().find("/L3/") != std::string::npos, true);
+  EXPECT_EQ(nlohmann::json::parse(prnn("verify small.toml --device cpu --dry --json --shard 2/3").out)["plan"][0]["case_id"].get<std::string>().find("/L3/") != std::string::npos,
+            true);
 }
 
 TEST_F(Program, RefusesUnknownCommandsAndFlagsWithTheNearestName) {
@@ -144,14 +145,19 @@ TEST_F(Program, RefusesUnknownCommandsAndFlagsWithTheNearestName) {
 }
 
 TEST_F(Program, SaysWhatLaterVersionsBring) {
-  for (const char* command : {"compare", "gate", "baseline", "merge", "tune", "explain", "selftest"}) refused(std::string(command) + " x", std::string("prnn ") + command + " is not part of this build yet\n");
-  for (const char* flag : {"--cell x.hpp", "--against prog", "--profile", "--against=prog"}) refused(std::string("run small.toml ") + flag, "prnn run: --", "is not part of this build yet\n");
+  for (const char* command : {"compare", "gate", "baseline", "merge", "tune", "explain", "selftest"})
+    refused(std::string(command) + " x", std::string("prnn ") + command + " is not part of this build yet\n");
+  for (const char* flag : {"--cell x.hpp", "--against prog", "--profile", "--against=prog"})
+    refused(std::string("run small.toml ") + flag, "prnn run: --", "is not part of this build yet\n");
 }
 
 TEST_F(Program, RefusesBadSuitesNamingFileAndLine) {
   refused("run no/such.toml", "no/such.toml: no such file; expected a suite");
   refused_suite("", "bad.toml: the file is empty; expected");
-  refused_suite(std::string("\x7f" "ELF\0\1", 6), "bad.toml: expected a suite in TOML, not a binary file");
+  refused_suite(std::string("\x7f"
+                            "ELF\0\1",
+                            6),
+                "bad.toml: expected a suite in TOML, not a binary file");
   refused_suite("\xff\xfe\xfa", "bad.toml:1: TOML: ");
   refused_suite("title = \"t\"\ncells = [\n", "bad.toml:", "TOML: ");
   refused_suite(std::string(kSmall) + "hiden = 3\n", "bad.toml:6: unknown key 'hiden' in suite; did you mean 'hidden'?");
@@ -159,7 +165,8 @@ TEST_F(Program, RefusesBadSuitesNamingFileAndLine) {
   refused_suite("title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"seq_fussed\"]\n", "bad.toml:3: unknown solver 'seq_fussed'; did you mean 'seq_fused'?");
   refused_suite("title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"shooting\"]\n", "bad.toml:3: solver 'shooting' is not part of this build yet");
   refused_suite(std::string(kSmall) + "regime = \"papr\"\n", "bad.toml:6: unknown regime 'papr'; did you mean 'paper'?");
-  for (const char* value : {"0", "-3", "4294967296", "1.5", "\"8\"", "[]", "true", "{ pow2 = [9, 2] }", "99999999999999999999"}) refused_suite(std::string(kSmall) + "batch = " + value + "\n", "bad.toml:6: ");
+  for (const char* value : {"0", "-3", "4294967296", "1.5", "\"8\"", "[]", "true", "{ pow2 = [9, 2] }", "99999999999999999999"})
+    refused_suite(std::string(kSmall) + "batch = " + value + "\n", "bad.toml:6: ");
   refused_suite(std::string(kSmall) + "batch = 4194304\n[[point]]\nhidden = 65536\nseq_len = 4294967295\n", "bad.toml:7: batch x seq_len x hidden overflows 64 bits");
 }
 

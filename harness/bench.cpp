@@ -115,7 +115,10 @@ int bench(const Suite& suite, const std::vector<Group>& groups, Machine& machine
     for (const Case& c : group.cases) {
       if (!c.skip.empty()) continue;
       ++registered;
-      benchmark::RegisterBenchmark(c.case_id.c_str(), [&bench, &c](benchmark::State& state) { bench.run(c, state); })->UseManualTime()->Iterations(kMinSamples)->Unit(benchmark::kMicrosecond);
+      benchmark::RegisterBenchmark(c.case_id.c_str(), [&bench, &c](benchmark::State& state) { bench.run(c, state); })
+          ->UseManualTime()
+          ->Iterations(kMinSamples)
+          ->Unit(benchmark::kMicrosecond);
     }
   }
   const std::size_t matched = benchmark::RunSpecifiedBenchmarks(reporter);
@@ -137,7 +140,9 @@ int bench_command(const std::vector<std::string>& arguments) {
   }
   const Suite suite = load_suite(path.empty() ? (home_directory() / "suites" / "quick.toml").string() : path);
   const std::unique_ptr<Machine> machine = open_machine(device);
-  return bench(suite, make_plan(suite, {.device = std::string(machine->device()), .free_bytes = machine->free_bytes(), .last_level_cache_bytes = machine->last_level_cache_bytes()}), *machine, flags);
+  return bench(suite,
+               make_plan(suite, {.device = std::string(machine->device()), .free_bytes = machine->free_bytes(), .last_level_cache_bytes = machine->last_level_cache_bytes()}),
+               *machine, flags);
 }
 
 }  // namespace prnn

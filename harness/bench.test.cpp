@@ -14,7 +14,8 @@ namespace prnn {
 namespace {
 
 const Suite& suite() {
-  static const Suite s = parse_suite("bench.toml", "title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"seq_fused\", \"newton_fused\"]\nhidden = [3]\nseq_len = [50]\niteration_limit = [\"adaptive\", 1]\n");
+  static const Suite s = parse_suite(
+      "bench.toml", "title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"seq_fused\", \"newton_fused\"]\nhidden = [3]\nseq_len = [50]\niteration_limit = [\"adaptive\", 1]\n");
   return s;
 }
 
@@ -58,12 +59,11 @@ TEST_F(BenchTest, ACaseThatIsWrongIsAnErrorAndNotTimed) {
   EXPECT_EQ(code, 2);
 }
 
-TEST_F(BenchTest, AnUnknownFlagIsBadInput) {
-  EXPECT_THROW(bench(suite(), {}, machine, {"--benchmark_no_such_flag"}), BadInput);
-}
+TEST_F(BenchTest, AnUnknownFlagIsBadInput) { EXPECT_THROW(bench(suite(), {}, machine, {"--benchmark_no_such_flag"}), BadInput); }
 
 TEST_F(BenchTest, WhatTheLibraryWouldEndTheProgramForIsBadInput) {
-  for (const char* flag : {"--benchmark_format=foo", "--benchmark_out_format=foo", "--benchmark_out=/no/such/folder/x", "--benchmark_filter=["}) EXPECT_THROW(bench(suite(), {}, machine, {flag}), BadInput) << flag;
+  for (const char* flag : {"--benchmark_format=foo", "--benchmark_out_format=foo", "--benchmark_out=/no/such/folder/x", "--benchmark_filter=["})
+    EXPECT_THROW(bench(suite(), {}, machine, {flag}), BadInput) << flag;
   EXPECT_THROW(run("no such case"), BadInput);
 }
 

@@ -1,4 +1,8 @@
 // cli.cpp: the program prnn: commands, flags and exit codes of design section 1.
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/wait.h>
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -6,12 +10,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <fmt/chrono.h>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <iostream>
 #include <random>
-#include <sys/wait.h>
 
 #include "harness/commands.hpp"
 #include "harness/nearest.hpp"
@@ -53,7 +53,8 @@ Page make_report(const std::vector<std::string>& files, const std::string& out) 
   const fs::path script = home_directory() / "plots" / "report.py";
   if (!fs::exists(script)) return {kBadUsage, fmt::format("{}: no such file; the page needs the sources of prnn", script.string())};
   const char* python = fs::exists("/usr/bin/python3") ? "/usr/bin/python3" : "/usr/bin/env python3";  // the distribution's own has the distribution's matplotlib
-  std::string command = fmt::format("PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR={} {} {}", quoted(fs::absolute(cache_directory() / "matplotlib").string()), python, quoted(script.string()));
+  std::string command =
+      fmt::format("PYTHONDONTWRITEBYTECODE=1 MPLCONFIGDIR={} {} {}", quoted(fs::absolute(cache_directory() / "matplotlib").string()), python, quoted(script.string()));
   for (const std::string& file : files) command += " " + quoted(file);
   if (!out.empty()) command += " --out " + quoted(out);
   std::FILE* pipe = popen((command + " 2>&1").c_str(), "r");
@@ -85,7 +86,8 @@ struct RunFlags {
 /// build/out/<suite>-<utc>.jsonl, named from here where here is above it; a second run in the same second gets a number.
 std::string default_out(const Suite& suite) {
   const fs::path folder = build_directory() / "out", from_here = folder.lexically_relative(fs::current_path());
-  const std::string stem = ((from_here.empty() || from_here.begin()->string() == ".." ? folder : from_here) / fmt::format("{}-{:%Y%m%dT%H%M%SZ}", suite.name, fmt::gmtime(std::time(nullptr)))).string();
+  const std::string stem =
+      ((from_here.empty() || from_here.begin()->string() == ".." ? folder : from_here) / fmt::format("{}-{:%Y%m%dT%H%M%SZ}", suite.name, fmt::gmtime(std::time(nullptr)))).string();
   std::string path = stem + ".jsonl";
   for (int number = 2; fs::exists(path); ++number) path = fmt::format("{}-{}.jsonl", stem, number);
   return path;
@@ -93,7 +95,8 @@ std::string default_out(const Suite& suite) {
 
 /// Seconds that a case takes at most once it runs well: its sampling budget, and each launch at twice the memory floor and an empty launch a step.
 double estimated_s(const Case& c, bool timed, Machine& machine) {
-  const double launch_s = 2 * static_cast<double>(find_op(c.problem.op).bytes_min(c.problem)) / machine.copy_bytes_per_s() + static_cast<double>(c.problem.seq_len) * machine.launch_s();
+  const double launch_s =
+      2 * static_cast<double>(find_op(c.problem.op).bytes_min(c.problem)) / machine.copy_bytes_per_s() + static_cast<double>(c.problem.seq_len) * machine.launch_s();
   return 10 * launch_s + (timed ? std::max(kCaseBudget_s, kMinSamples * launch_s) + std::max(kWarmUp_s, launch_s) : 0);
 }
 
@@ -108,7 +111,12 @@ int show_plan(const Suite& suite, const std::vector<Group>& groups, Machine& mac
       (c.skip.empty() ? runs : skips) += 1;
       total_s += case_s;
       if (json) {
-        list.push_back({{"case_id", c.case_id}, {"group_id", c.group_id}, {"device", c.device}, {"expected_status", to_string(c.expect)}, {"bytes", c.bytes()}, {"estimate_s", case_s},
+        list.push_back({{"case_id", c.case_id},
+                        {"group_id", c.group_id},
+                        {"device", c.device},
+                        {"expected_status", to_string(c.expect)},
+                        {"bytes", c.bytes()},
+                        {"estimate_s", case_s},
                         {"skip", c.skip.empty() ? Json(nullptr) : Json(c.skip)}});
       } else {
         std::cout << fmt::format("{:>10}  {}{}\n", readable_bytes(c.bytes()), c.case_id, c.skip.empty() ? "" : "  skipped: " + c.skip);
@@ -117,10 +125,13 @@ int show_plan(const Suite& suite, const std::vector<Group>& groups, Machine& mac
   }
   total_s = std::min(total_s, suite.limits.total_s);
   if (json) {
-    std::cout << Json{{"suite", suite.name}, {"device", machine.device()}, {"groups", groups.size()}, {"cases", runs}, {"skipped", skips}, {"bytes", most_bytes}, {"estimate_s", total_s}, {"plan", list}}.dump() << "\n";
+    std::cout << Json{{"suite", suite.name}, {"device", machine.device()}, {"groups", groups.size()}, {"cases", runs},
+                      {"skipped", skips},    {"bytes", most_bytes},        {"estimate_s", total_s},   {"plan", list}}
+                     .dump()
+              << "\n";
   } else {
-    std::cout << fmt::format("{} on {}: {} cases in {} groups, {} skipped; at most {} at once; about {} and the reference\n", suite.name, machine.device(), runs, groups.size(), skips,
-                             readable_bytes(most_bytes), readable_time(total_s));
+    std::cout << fmt::format("{} on {}: {} cases in {} groups, {} skipped; at most {} at once; about {} and the reference\n", suite.name, machine.device(), runs, groups.size(),
+                             skips, readable_bytes(most_bytes), readable_time(total_s));
   }
   return 0;
 }
@@ -192,8 +203,15 @@ int run_command(const RunFlags& flags, bool timed, const std::string& command) {
   if (flags.json) {
     Json counts = Json::object();
     for (const CaseRecord& row : rows) counts[std::string(to_string(row.status))] = counts.value(std::string(to_string(row.status)), 0) + 1;
-    std::cout << Json{{"exit_code", code}, {"record", out}, {"report", page.status == 0 ? Json(page.said) : Json(nullptr)}, {"planned", planned.size()}, {"rows", rows.size()}, {"status", counts},
-                      {"phases", to_json(result.phases)}}.dump() << std::endl;
+    std::cout << Json{{"exit_code", code},
+                      {"record", out},
+                      {"report", page.status == 0 ? Json(page.said) : Json(nullptr)},
+                      {"planned", planned.size()},
+                      {"rows", rows.size()},
+                      {"status", counts},
+                      {"phases", to_json(result.phases)}}
+                     .dump()
+              << std::endl;
   } else {
     std::cout << table(rows, suite.baselines, stdout_has_color());
     if (unwritten.empty()) std::cout << result.phases.line() << "\n";
@@ -291,8 +309,10 @@ int main_command(const std::vector<std::string>& words) {
   if (!words.empty() && !words.front().starts_with("-")) {
     std::vector<std::string> known;
     for (const CLI::App* each : app.get_subcommands([](const CLI::App*) { return true; })) known.push_back(each->get_name());
-    if (std::find(kLaterCommands.begin(), kLaterCommands.end(), words.front()) != kLaterCommands.end()) throw BadInput(fmt::format("prnn {} is not part of this build yet", words.front()));
-    if (std::find(known.begin(), known.end(), words.front()) == known.end()) throw BadInput(fmt::format("prnn {}: unknown command{}", words.front(), did_you_mean(words.front(), known)));
+    if (std::find(kLaterCommands.begin(), kLaterCommands.end(), words.front()) != kLaterCommands.end())
+      throw BadInput(fmt::format("prnn {} is not part of this build yet", words.front()));
+    if (std::find(known.begin(), known.end(), words.front()) == known.end())
+      throw BadInput(fmt::format("prnn {}: unknown command{}", words.front(), did_you_mean(words.front(), known)));
     if (words.front() == "bench") return bench_command({words.begin() + 1, words.end()});  // its flags are those of Google Benchmark
     for (const std::string& word : words) {
       const std::string flag = word.substr(0, word.find('='));

@@ -1,7 +1,7 @@
 // info.cpp: `prnn info`, and the choice of a machine.
+#include <fmt/format.h>
 #include <algorithm>
 #include <cstdlib>
-#include <fmt/format.h>
 #include <iostream>
 
 #include "harness/build_info.hpp"

@@ -1,8 +1,8 @@
 // list.cpp: `prnn list`: what exists, read from the registries and the suites folder, never from a text that could drift.
-#include <algorithm>
-#include <filesystem>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <set>
 

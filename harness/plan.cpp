@@ -1,9 +1,9 @@
 // plan.cpp: the product of a suite's axes, with the reason for every row that will not run.
 #include "harness/plan.hpp"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <charconv>
-#include <fmt/format.h>
 #include <functional>
 #include <regex>
 #include <unordered_map>
@@ -108,11 +108,23 @@ class Collector {
 
 void expand(const Grid& grid, const Suite& suite, const std::string& device, Collector& collector) {
   const Axes& a = grid.axes;
-  std::vector<Dial> dials = {dial(a.op, &Problem::op), dial(a.scope, &Problem::scope), dial(a.cells, &Problem::cell), dial(a.passes, &Problem::pass), dial(a.grad, &Problem::grad),
-                             dial(a.storage, &Problem::storage), dial(a.regime, &Problem::regime), dial(a.weight_std, &Problem::weight_std), dial(a.h0, &Problem::h0),
-                             dial(a.seed, &Problem::seed), {a.cache.size(), [&](Case& c, std::size_t i) { c.cache = a.cache[i]; }}, dial(a.batch, &Problem::batch),
-                             dial(a.hidden, &Problem::hidden), dial(a.seq_len, &Problem::seq_len), {a.solvers.size(), [&](Case& c, std::size_t i) { c.solver = a.solvers[i]; }},
-                             dial(a.gates, &Problem::gates), dial(a.iteration_limit, &Problem::iteration_limit)};
+  std::vector<Dial> dials = {dial(a.op, &Problem::op),
+                             dial(a.scope, &Problem::scope),
+                             dial(a.cells, &Problem::cell),
+                             dial(a.passes, &Problem::pass),
+                             dial(a.grad, &Problem::grad),
+                             dial(a.storage, &Problem::storage),
+                             dial(a.regime, &Problem::regime),
+                             dial(a.weight_std, &Problem::weight_std),
+                             dial(a.h0, &Problem::h0),
+                             dial(a.seed, &Problem::seed),
+                             {a.cache.size(), [&](Case& c, std::size_t i) { c.cache = a.cache[i]; }},
+                             dial(a.batch, &Problem::batch),
+                             dial(a.hidden, &Problem::hidden),
+                             dial(a.seq_len, &Problem::seq_len),
+                             {a.solvers.size(), [&](Case& c, std::size_t i) { c.solver = a.solvers[i]; }},
+                             dial(a.gates, &Problem::gates),
+                             dial(a.iteration_limit, &Problem::iteration_limit)};
   for (const auto& [key, values] : a.policy) {
     dials.push_back({values.size(), [&key = key, &values = values](Case& c, std::size_t i) { c.problem.policy[key] = values[i]; }});
   }

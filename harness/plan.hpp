@@ -14,13 +14,13 @@ namespace prnn {
 struct Case {
   Problem problem;  // iteration_limit and policy included
   std::string solver, device;
-  std::string cache;            // rotating | hot
+  std::string cache;  // rotating | hot
   Status expect = Status::ok;
-  std::string group_id;         // all axes but solver, gates, iteration_limit, policy
-  std::string case_id;          // all axes as readable text; policy and weight_std only where set. Same on every machine and commit
-  std::string skip;             // see undefined_combination() and too_large()
-  std::int64_t set_bytes = 0;   // one set of tensors, inputs and outputs
-  std::int64_t sets = 1;        // so many, used in turn, that together they exceed 3 x the last-level cache
+  std::string group_id;        // all axes but solver, gates, iteration_limit, policy
+  std::string case_id;         // all axes as readable text; policy and weight_std only where set. Same on every machine and commit
+  std::string skip;            // see undefined_combination() and too_large()
+  std::int64_t set_bytes = 0;  // one set of tensors, inputs and outputs
+  std::int64_t sets = 1;       // so many, used in turn, that together they exceed 3 x the last-level cache
   std::int64_t workspace_bytes = 0;
   std::int64_t bytes() const { return set_bytes * sets + workspace_bytes; }  // device memory of this case alone
 };
@@ -34,8 +34,8 @@ struct Group {
 
 struct PlanOptions {
   std::string device = "cpu";
-  std::string only;           // regular expression (ECMAScript) searched in case_id; empty: all
-  int shard = 1, shards = 1;  // shard of shards, from 1; whole groups
+  std::string only;                                                    // regular expression (ECMAScript) searched in case_id; empty: all
+  int shard = 1, shards = 1;                                           // shard of shards, from 1; whole groups
   std::int64_t free_bytes = std::numeric_limits<std::int64_t>::max();  // of the machine
   std::int64_t last_level_cache_bytes = 0;                             // of the machine
 };

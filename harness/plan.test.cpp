@@ -1,8 +1,8 @@
 // plan.test.cpp: which rows a suite means, how they are named, what is left out and why.
 #include "harness/plan.hpp"
 
-#include <algorithm>
 #include <gtest/gtest.h>
+#include <algorithm>
 #include <set>
 
 namespace prnn {
@@ -31,15 +31,18 @@ TEST(Plan, NamesCasesByAllAxesAndGroupsByAllButTheSolversOwn) {
   EXPECT_EQ(groups[0].cases[1].solver, "newton_fused");
   EXPECT_EQ(groups[0].cases[1].device, "cpu");
 
-  const auto rare = plan("weight_std = 0.25\nh0 = \"random\"\nseed = 7\ncache = \"hot\"\niteration_limit = 3\npolicy = { threads = 64, steps_a_thread = 1 }\nstorage = \"bf16\"\nregime = \"wide\"");
+  const auto rare = plan(
+      "weight_std = 0.25\nh0 = \"random\"\nseed = 7\ncache = \"hot\"\niteration_limit = 3\npolicy = { threads = 64, steps_a_thread = 1 }\nstorage = \"bf16\"\nregime = \"wide\"");
   EXPECT_EQ(rare[0].group_id, "recurrence/kernel/gru_diag/forward/all/bf16/B1/D64/L256/wide/weight_std=0.25/h0=random/seed=7/hot");
   EXPECT_EQ(rare[0].cases[1].case_id,
             "recurrence/kernel/gru_diag/forward/all/bf16/B1/D64/L256/wide/weight_std=0.25/h0=random/seed=7/exact/3/hot/newton_fused/steps_a_thread=1,threads=64");
 }
 
 TEST(Plan, PutsEveryAxisIntoTheProblem) {
-  const Case c = plan("weight_std = 0.25\nh0 = \"random\"\nseed = 7\ncache = \"hot\"\niteration_limit = 3\npolicy = { threads = 64 }\nstorage = \"bf16\"\nregime = \"wide\"\n"
-                      "batch = 2\nhidden = 3\nseq_len = 5")[0].cases[1];
+  const Case c = plan(
+                     "weight_std = 0.25\nh0 = \"random\"\nseed = 7\ncache = \"hot\"\niteration_limit = 3\npolicy = { threads = 64 }\nstorage = \"bf16\"\nregime = \"wide\"\n"
+                     "batch = 2\nhidden = 3\nseq_len = 5")[0]
+                     .cases[1];
   const Problem& p = c.problem;
   EXPECT_EQ(p.op, "recurrence");
   EXPECT_EQ(p.scope, "kernel");
@@ -136,8 +139,8 @@ TEST(Plan, CountsMemoryAndSkipsWhatDoesNotFit) {
 
 TEST(Plan, RotatesThroughMoreThanThreeCaches) {
   EXPECT_EQ(rotating_sets(100, 0), 1);
-  EXPECT_EQ(rotating_sets(100, 33), 1);   // 100 > 99
-  EXPECT_EQ(rotating_sets(99, 33), 2);    // 99 is not more than 99
+  EXPECT_EQ(rotating_sets(100, 33), 1);  // 100 > 99
+  EXPECT_EQ(rotating_sets(99, 33), 2);   // 99 is not more than 99
   EXPECT_EQ(rotating_sets(10, 100), 31);
   EXPECT_EQ(rotating_sets(1000, 100), 1);
 }
@@ -207,7 +210,8 @@ TEST(Plan, ReadsShards) {
 }
 
 TEST(Plan, GivesTextProblemsTheirText) {
-  const Suite s = parse_suite(PRNN_SOURCE_DIR "/suites/t.toml", "title = \"t\"\ncells = \"gru_diag\"\nsolvers = \"seq_fused\"\nregime = [\"text\", \"paper\"]\ntext_file = \"../LICENSE\"");
+  const Suite s =
+      parse_suite(PRNN_SOURCE_DIR "/suites/t.toml", "title = \"t\"\ncells = \"gru_diag\"\nsolvers = \"seq_fused\"\nregime = [\"text\", \"paper\"]\ntext_file = \"../LICENSE\"");
   const auto groups = make_plan(s, {});
   EXPECT_EQ(groups[0].cases[0].problem.text, s.text_bytes);
   EXPECT_EQ(groups[1].cases[0].problem.text, nullptr);

@@ -1,23 +1,23 @@
 // record.cpp: rows <-> JSON by one list of fields, the file they are appended to, and what is left to do when a run is continued.
 #include "harness/record.hpp"
 
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <ctime>
-#include <fcntl.h>
 #include <filesystem>
-#include <fmt/chrono.h>
-#include <fmt/format.h>
 #include <fstream>
 #include <iterator>
 #include <set>
-#include <sys/stat.h>
-#include <sys/utsname.h>
 #include <thread>
-#include <unistd.h>
 
 #include "harness/build_info.hpp"
 #include "harness/sha256.hpp"
@@ -372,7 +372,8 @@ Json to_json(const Provenance& p) {
   json["build"] = Json{{"compiler", p.compiler}, {"flags", p.flags}, {"cuda", p.cuda}};
   json["machine"] = Json{{"cpu", p.cpu}, {"cores", p.cores}, {"os", p.os}};
   json["gpu"] = nullptr;
-  if (p.gpu) json["gpu"] = Json{{"name", p.gpu->name}, {"sm", p.gpu->sm}, {"driver", p.gpu->driver}, {"memory_bytes", p.gpu->memory_bytes}, {"clock_mhz", number(p.gpu->clock_mhz)}};
+  if (p.gpu)
+    json["gpu"] = Json{{"name", p.gpu->name}, {"sm", p.gpu->sm}, {"driver", p.gpu->driver}, {"memory_bytes", p.gpu->memory_bytes}, {"clock_mhz", number(p.gpu->clock_mhz)}};
   json["suite"] = Json{{"path", p.suite_path}, {"sha256", p.suite_sha256}, {"text", p.suite_text}};
   json["order_seed"] = p.order_seed;
   json["copy_bytes_per_s"] = number(p.copy_bytes_per_s);

@@ -29,9 +29,9 @@ struct TimeSummary {
 
 struct ErrorSummary {
   std::optional<double> abs_max, rel_max, ulp_max, ulp_p99, rms, ratio_local, ratio_forward, test_ratio;
-  std::optional<std::int64_t> verified_prefix;                 // steps
-  std::vector<std::array<std::int64_t, 2>> channels_checked;   // (b, d) held against the reference
-  std::string reference;                                       // empty: none, and a null in the row
+  std::optional<std::int64_t> verified_prefix;                // steps
+  std::vector<std::array<std::int64_t, 2>> channels_checked;  // (b, d) held against the reference
+  std::string reference;                                      // empty: none, and a null in the row
 };
 
 struct Speedup {

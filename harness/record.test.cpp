@@ -1,15 +1,15 @@
 // record.test.cpp: rows survive the way to JSON and back, files survive kills and full disks, and every exit code has its cause.
 #include "harness/record.hpp"
 
+#include <gtest/gtest.h>
+#include <unistd.h>
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <gtest/gtest.h>
 #include <iterator>
 #include <limits>
 #include <set>
-#include <unistd.h>
 
 namespace prnn {
 namespace {
@@ -19,7 +19,9 @@ namespace fs = std::filesystem;
 /// A folder of this test's own, gone with it.
 class Folder {
  public:
-  Folder() : path_(fs::temp_directory_path() / ("prnn-record-" + std::to_string(getpid()) + "-" + testing::UnitTest::GetInstance()->current_test_info()->name())) { fs::create_directories(path_); }
+  Folder() : path_(fs::temp_directory_path() / ("prnn-record-" + std::to_string(getpid()) + "-" + testing::UnitTest::GetInstance()->current_test_info()->name())) {
+    fs::create_directories(path_);
+  }
   ~Folder() { fs::remove_all(path_); }
   std::string operator/(const std::string& name) const { return (path_ / name).string(); }
 
@@ -45,8 +47,23 @@ std::string refusal(const std::function<void()>& f) {
 /// Every field set, each to another value.
 CaseRecord full_row() {
   CaseRecord r;
-  r.problem = {.op = "recurrence", .scope = "kernel", .cell = "lstm_cifg_diag", .pass = "forward", .grad = "all", .storage = Storage::f64, .batch = 2, .hidden = 3, .seq_len = 4, .regime = "wide",
-               .weight_std = 0.25, .h0 = "random", .seed = 18446744073709551615u, .gates = "exact", .iteration_limit = 5, .policy = {}, .text = nullptr};
+  r.problem = {.op = "recurrence",
+               .scope = "kernel",
+               .cell = "lstm_cifg_diag",
+               .pass = "forward",
+               .grad = "all",
+               .storage = Storage::f64,
+               .batch = 2,
+               .hidden = 3,
+               .seq_len = 4,
+               .regime = "wide",
+               .weight_std = 0.25,
+               .h0 = "random",
+               .seed = 18446744073709551615u,
+               .gates = "exact",
+               .iteration_limit = 5,
+               .policy = {},
+               .text = nullptr};
   r.suite = "quick", r.device = "cuda", r.solver = "auto", r.cache = "hot", r.group_id = "g", r.case_id = "c", r.gpu_name = "H200";
   r.policy = {{"threads", 64}, {"steps_a_thread", 2}};
   r.policy_solver = "newton_fused";
@@ -68,7 +85,8 @@ CaseRecord full_row() {
 
 TEST(Record, HasEveryFieldOfTheContractInEveryRow) {
   const Json row = to_json(full_row());
-  const Json expected = Json::parse(R"({"record":"case","op":"recurrence","scope":"kernel","cell":"lstm_cifg_diag","pass":"forward","grad":"all","storage":"f64","batch":2,"hidden":3,"seq_len":4,
+  const Json expected =
+      Json::parse(R"({"record":"case","op":"recurrence","scope":"kernel","cell":"lstm_cifg_diag","pass":"forward","grad":"all","storage":"f64","batch":2,"hidden":3,"seq_len":4,
     "regime":"wide","weight_std":0.25,"h0":"random","seed":18446744073709551615,"gates":"exact","iteration_limit":5,"cache":"hot","suite":"quick","device":"cuda","gpu_name":"H200","compute":"f64",
     "solver":"auto","policy":{"solver":"newton_fused","steps_a_thread":2,"threads":64},"group_id":"g","case_id":"c","status":"not_converged","expected_status":"wrong","reason":"why","null_reasons":{},
     "time_s":{"median":1.0,"min":2.0,"mean":3.0,"mad":4.0,"ci95_low":5.0,"ci95_high":6.0,"samples":7,"method":"m"},"samples_s":[0.1,0.2],"time_graph_s":8.0,"graph_launches":9,"host_s":10.0,
@@ -195,7 +213,9 @@ TEST(Record, TakesItsIdentityFromThePlan) {
   EXPECT_EQ(skipped.reason, group.cases[1].skip);
 }
 
-Suite suite_of(const std::string& rest = "") { return parse_suite("dir/t.toml", "title = \"t\"\ncells = \"gru_diag\"\nsolvers = [\"seq_fused\", \"newton_fused\"]\nseq_len = [1, 2, 3]\n" + rest); }
+Suite suite_of(const std::string& rest = "") {
+  return parse_suite("dir/t.toml", "title = \"t\"\ncells = \"gru_diag\"\nsolvers = [\"seq_fused\", \"newton_fused\"]\nseq_len = [1, 2, 3]\n" + rest);
+}
 
 TEST(Provenance, SaysWhereTheNumbersComeFrom) {
   GpuInfo gpu;
@@ -205,7 +225,8 @@ TEST(Provenance, SaysWhereTheNumbersComeFrom) {
   const Json json = to_json(p);
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
-  EXPECT_EQ(keys, (std::vector<std::string>{"record", "schema", "time_utc", "command", "commit", "dirty", "build", "machine", "gpu", "suite", "order_seed", "copy_bytes_per_s", "launch_s", "error_factor", "fingerprint", "text"}));
+  EXPECT_EQ(keys, (std::vector<std::string>{"record", "schema", "time_utc", "command", "commit", "dirty", "build", "machine", "gpu", "suite", "order_seed", "copy_bytes_per_s",
+                                            "launch_s", "error_factor", "fingerprint", "text"}));
   EXPECT_EQ(json["record"], "provenance");
   EXPECT_EQ(json["schema"], 1);
   EXPECT_EQ(json["command"], "prnn run t.toml");
@@ -236,7 +257,9 @@ TEST(Provenance, SaysWhereTheNumbersComeFrom) {
 TEST(Provenance, HasAFingerprintOfTheMachineAndBuildAlone) {
   GpuInfo gpu;
   gpu.name = "H200", gpu.driver = "580", gpu.sm = 90, gpu.memory_bytes = 7, gpu.clock_mhz = 1980;
-  const auto fingerprint = [](const std::string& device, const std::optional<GpuInfo>& g, const std::string& rest = "") { return provenance_here(suite_of(rest), "c", device, g).fingerprint; };
+  const auto fingerprint = [](const std::string& device, const std::optional<GpuInfo>& g, const std::string& rest = "") {
+    return provenance_here(suite_of(rest), "c", device, g).fingerprint;
+  };
   const std::string base = fingerprint("cuda", gpu);
   EXPECT_EQ(base.size(), 16u);
   EXPECT_EQ(fingerprint("cuda", gpu, "batch = 3"), base);

@@ -1,10 +1,10 @@
 // sha256.cpp: SHA-256, FIPS 180-4 sections 4.1.2, 4.2.2 and 6.2.
 #include "harness/sha256.hpp"
 
+#include <fmt/format.h>
 #include <array>
 #include <bit>
 #include <cstdint>
-#include <fmt/format.h>
 
 namespace prnn {
 namespace {

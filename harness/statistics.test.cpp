@@ -18,8 +18,8 @@ TEST(CentreAndSpread, MatchHandComputedValues) {
   EXPECT_EQ(median(even), 3);
   EXPECT_EQ(mean(skewed), 22);
   EXPECT_EQ(median(skewed), 3);
-  EXPECT_EQ(mad(skewed), 1);   // |x - 3| = 2 1 0 1 97
-  EXPECT_EQ(mad(even), 1.5);   // |x - 3| = 5 2 1 1
+  EXPECT_EQ(mad(skewed), 1);  // |x - 3| = 2 1 0 1 97
+  EXPECT_EQ(mad(even), 1.5);  // |x - 3| = 5 2 1 1
   EXPECT_EQ(minimum(even), 1);
   EXPECT_EQ(median(Samples{7}), 7);
   EXPECT_EQ(mad(Samples{7}), 0);

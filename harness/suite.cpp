@@ -3,16 +3,16 @@
 #include "harness/suite.hpp"
 
 #define TOML_HEADER_ONLY 1
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <toml++/toml.h>
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <fstream>
 #include <functional>
 #include <iterator>
-#include <toml++/toml.h>
 #include <variant>
 
 #include "harness/nearest.hpp"
@@ -29,9 +29,9 @@ constexpr std::string_view kStatusNames[] = {"ok", "skipped", "wrong", "not_conv
 struct Later {
   std::string_view key, word;  // key "": the word is itself a key
 };
-constexpr Later kLater[] = {{"op", "reduction"},    {"scope", "layer"},     {"passes", "backward"},  {"passes", "both"},   {"grad", "output"},      {"gates", "approx"},
-                            {"regime", "chaotic"},  {"regime", "trained"},  {"solvers", "shooting"}, {"solvers", "auto"},  {"baselines", "shooting"}, {"baselines", "auto"},
-                            {"policy", "segments"}, {"policy", "overlap"},  {"policy", "unroll"},    {"", "jacobian"}};
+constexpr Later kLater[] = {{"op", "reduction"},    {"scope", "layer"},    {"passes", "backward"},  {"passes", "both"},  {"grad", "output"},        {"gates", "approx"},
+                            {"regime", "chaotic"},  {"regime", "trained"}, {"solvers", "shooting"}, {"solvers", "auto"}, {"baselines", "shooting"}, {"baselines", "auto"},
+                            {"policy", "segments"}, {"policy", "overlap"}, {"policy", "unroll"},    {"", "jacobian"}};
 bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
 }
@@ -169,7 +169,8 @@ double real(const Item& item, const std::string& key, bool zero_too) {
   if (const auto* whole = std::get_if<std::int64_t>(&item.value)) number = static_cast<double>(*whole);
   else if (const auto* floating = std::get_if<double>(&item.value)) number = *floating;
   else refuse(item.where, fmt::format("{}: expected a number, not {}", key, shown(item.value)));
-  if (!std::isfinite(number) || number < 0 || (number == 0 && !zero_too)) refuse(item.where, fmt::format("{}: expected a finite number {} 0, not {}", key, zero_too ? ">=" : ">", number));
+  if (!std::isfinite(number) || number < 0 || (number == 0 && !zero_too))
+    refuse(item.where, fmt::format("{}: expected a finite number {} 0, not {}", key, zero_too ? ">=" : ">", number));
   return number;
 }
 
@@ -226,7 +227,9 @@ struct Axis {
 /// Every axis, once: reading, --set and [[point]] all go by this table.
 const std::vector<Axis>& axis_table() {
   const auto extent = [](std::vector<std::int64_t> Axes::*member) {
-    return [member](Axes& axes, const Entry& entry, const std::string& key) { axes.*member = values(entry, key, [&](const Item& item) { return integer(item, key, 1, kMaxExtent); }); };
+    return [member](Axes& axes, const Entry& entry, const std::string& key) {
+      axes.*member = values(entry, key, [&](const Item& item) { return integer(item, key, 1, kMaxExtent); });
+    };
   };
   const auto named = [](Names Axes::*member, std::string kind, std::function<Names()> known) {
     return [=](Axes& axes, const Entry& entry, const std::string& key) { axes.*member = names(entry, key, kind, known()); };
@@ -249,7 +252,8 @@ const std::vector<Axis>& axis_table() {
       {"hidden", extent(&Axes::hidden)},
       {"seq_len", extent(&Axes::seq_len)},
       {"regime", named(&Axes::regime, "regime", regime_names)},
-      {"weight_std", [](Axes& axes, const Entry& entry, const std::string& key) { axes.weight_std = values(entry, key, [&](const Item& item) { return std::optional(real(item, key, true)); }); }},
+      {"weight_std", [](Axes& axes, const Entry& entry,
+                        const std::string& key) { axes.weight_std = values(entry, key, [&](const Item& item) { return std::optional(real(item, key, true)); }); }},
       {"h0", fixed(&Axes::h0, "h0", {"zero", "random"})},
       {"seed",
        [](Axes& axes, const Entry& entry, const std::string& key) {

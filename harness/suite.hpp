@@ -43,7 +43,7 @@ struct Grid {
 };
 
 struct Limits {
-  double case_s = 20, total_s = 600;  // wall clock for one case, for the sweep
+  double case_s = 20, total_s = 600;   // wall clock for one case, for the sweep
   std::int64_t bytes = 8'000'000'000;  // device memory for one case
   double reference_s = 60;             // wall clock for the 50-digit reference of the sweep
 };
@@ -57,8 +57,8 @@ struct Suite {
   std::vector<Grid> grids;             // [0] from the top level; then the points
   std::vector<std::string> baselines;  // solver names; run in every group even where solvers leaves them out
   bool metric_error = true, metric_newton = true, metric_time = true;
-  std::string protocol = "ours";  // ours | paper: 20 warm-ups, then the minimum of 100
-  std::string text_file;          // regime text; empty: what the set-up installed
+  std::string protocol = "ours";                                 // ours | paper: 20 warm-ups, then the minimum of 100
+  std::string text_file;                                         // regime text; empty: what the set-up installed
   std::shared_ptr<const std::vector<unsigned char>> text_bytes;  // read when a grid has regime text, else null
   Limits limits;
 };

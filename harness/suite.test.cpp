@@ -1,8 +1,8 @@
 // suite.test.cpp: what a suite may say and what it means; every refusal names file, line and what was expected.
 #include "harness/suite.hpp"
 
-#include <algorithm>
 #include <gtest/gtest.h>
+#include <algorithm>
 #include <type_traits>
 
 #include "harness/sha256.hpp"
@@ -98,7 +98,9 @@ TEST(Suite, ExpandsAllToEverySolverOfTheBuild) {
 }
 
 TEST(Suite, ReadsWhatIsNoAxis) {
-  const Suite s = suite("baselines = [\"seq_stepwise\"]\nmetrics = [\"error\"]\nprotocol = \"paper\"\nexpect = \"not_converged\"\nlimits = { case_s = 1.5, bytes = 1e3, total_s = 2, reference_s = 3 }");
+  const Suite s = suite(
+      "baselines = [\"seq_stepwise\"]\nmetrics = [\"error\"]\nprotocol = \"paper\"\nexpect = \"not_converged\"\nlimits = { case_s = 1.5, bytes = 1e3, total_s = 2, reference_s = 3 "
+      "}");
   EXPECT_TRUE(is(s.baselines, {"seq_stepwise"}));
   EXPECT_TRUE(suite("baselines = []").baselines.empty());
   EXPECT_TRUE(s.metric_error);
@@ -202,19 +204,19 @@ TEST(SuiteRefusal, NamesTheNearestKeyOrValue) {
 
 TEST(SuiteRefusal, KeepsWhatLaterIssuesBringApartFromTypingErrors) {
   for (const auto& [line, what] : std::vector<std::pair<std::string, std::string>>{{"op = \"reduction\"", "op 'reduction'"},
-                                                                                    {"scope = \"layer\"", "scope 'layer'"},
-                                                                                    {"passes = \"backward\"", "pass 'backward'"},
-                                                                                    {"passes = [\"forward\", \"both\"]", "pass 'both'"},
-                                                                                    {"grad = \"output\"", "grad 'output'"},
-                                                                                    {"gates = \"approx\"", "gates 'approx'"},
-                                                                                    {"regime = \"chaotic\"", "regime 'chaotic'"},
-                                                                                    {"regime = \"trained\"", "regime 'trained'"},
-                                                                                    {"baselines = \"auto\"", "solver 'auto'"},
-                                                                                    {"baselines = \"shooting\"", "solver 'shooting'"},
-                                                                                    {"policy = { segments = 4 }", "policy 'segments'"},
-                                                                                    {"policy = { overlap = 4 }", "policy 'overlap'"},
-                                                                                    {"policy = { unroll = 4 }", "policy 'unroll'"},
-                                                                                    {"jacobian = \"diag\"", "key 'jacobian'"}}) {
+                                                                                   {"scope = \"layer\"", "scope 'layer'"},
+                                                                                   {"passes = \"backward\"", "pass 'backward'"},
+                                                                                   {"passes = [\"forward\", \"both\"]", "pass 'both'"},
+                                                                                   {"grad = \"output\"", "grad 'output'"},
+                                                                                   {"gates = \"approx\"", "gates 'approx'"},
+                                                                                   {"regime = \"chaotic\"", "regime 'chaotic'"},
+                                                                                   {"regime = \"trained\"", "regime 'trained'"},
+                                                                                   {"baselines = \"auto\"", "solver 'auto'"},
+                                                                                   {"baselines = \"shooting\"", "solver 'shooting'"},
+                                                                                   {"policy = { segments = 4 }", "policy 'segments'"},
+                                                                                   {"policy = { overlap = 4 }", "policy 'overlap'"},
+                                                                                   {"policy = { unroll = 4 }", "policy 'unroll'"},
+                                                                                   {"jacobian = \"diag\"", "key 'jacobian'"}}) {
     EXPECT_EQ(refusal(line), "dir/t.toml:4: " + what + " is not part of this build yet");
   }
   EXPECT_EQ(refusal("", {{"solvers", "shooting"}}), "--set solvers=shooting: solver 'shooting' is not part of this build yet");

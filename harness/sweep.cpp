@@ -97,8 +97,17 @@ void guarded(Live& live, F&& f) {
 class Sweeper {
  public:
   Sweeper(const Suite& suite, Machine& machine, const SweepOptions& options)
-      : suite_(suite), machine_(machine), options_(options), now_(options.now ? options.now : steady_now_s), clock_(result_.phases, now_), arena_(machine), scratch_(machine),
-        copy_bytes_per_s_(!time_wanted() ? std::nan("") : options.copy_bytes_per_s ? *options.copy_bytes_per_s : machine.copy_bytes_per_s()), deadline_s_(now_() + suite.limits.total_s) {
+      : suite_(suite),
+        machine_(machine),
+        options_(options),
+        now_(options.now ? options.now : steady_now_s),
+        clock_(result_.phases, now_),
+        arena_(machine),
+        scratch_(machine),
+        copy_bytes_per_s_(!time_wanted()             ? std::nan("")
+                          : options.copy_bytes_per_s ? *options.copy_bytes_per_s
+                                                     : machine.copy_bytes_per_s()),
+        deadline_s_(now_() + suite.limits.total_s) {
     if (!options_.interrupted) options_.interrupted = [] { return false; };
     if (!options_.progress) options_.progress = [](std::int64_t, std::int64_t, const std::string&) {};
   }
@@ -272,7 +281,11 @@ class Sweeper {
     try {
       buffers.replicate();
       timings = time_group(machine_, buffers, subjects,
-                           {.paper = suite_.protocol == "paper", .order_seed = options_.order_seed ^ hash_text(group.group_id), .case_s = suite_.limits.case_s, .deadline_s = deadline_s_, .now = now_,
+                           {.paper = suite_.protocol == "paper",
+                            .order_seed = options_.order_seed ^ hash_text(group.group_id),
+                            .case_s = suite_.limits.case_s,
+                            .deadline_s = deadline_s_,
+                            .now = now_,
                             .interrupted = options_.interrupted})
                     .cases;
     } catch (...) {
@@ -300,11 +313,12 @@ class Sweeper {
 
   void explain_absent_time(Live& live) {
     if (live.row.time_s) return;
-    const std::string why = !options_.time          ? "verified only"
-                            : !suite_.metric_time   ? "the suite does not ask for time"
-                            : live.as_expected()    ? "not timed"
-                                                    : fmt::format("a row that is {} is not timed", to_string(live.row.status));
-    for (const char* field : {"time_s", "samples_s", "time_graph_s", "graph_launches", "host_s", "clock_mhz", "floor_s", "floor_fraction", "compute_floor_s"}) live.row.null_reasons.emplace(field, why);
+    const std::string why = !options_.time        ? "verified only"
+                            : !suite_.metric_time ? "the suite does not ask for time"
+                            : live.as_expected()  ? "not timed"
+                                                  : fmt::format("a row that is {} is not timed", to_string(live.row.status));
+    for (const char* field : {"time_s", "samples_s", "time_graph_s", "graph_launches", "host_s", "clock_mhz", "floor_s", "floor_fraction", "compute_floor_s"})
+      live.row.null_reasons.emplace(field, why);
   }
 
   const Suite& suite_;
@@ -334,7 +348,8 @@ std::vector<Metric>& metrics() {
 std::string PhaseTimes::line() const {
   const double total = std::max(total_s(), 1e-9);
   const auto part = [&](const char* name, double seconds) { return fmt::format("{} {:.1f} s ({:.0f} %)", name, seconds, 100 * seconds / total); };
-  return fmt::format("{:.1f} s: {}, {}, {}, {}, {}", total_s(), part("verifying", verify_s), part("measuring", time_s), part("reference", reference_s), part("drawing", draw_s), part("other", other_s));
+  return fmt::format("{:.1f} s: {}, {}, {}, {}, {}", total_s(), part("verifying", verify_s), part("measuring", time_s), part("reference", reference_s), part("drawing", draw_s),
+                     part("other", other_s));
 }
 
 Json to_json(const PhaseTimes& p) {

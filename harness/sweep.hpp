@@ -24,20 +24,20 @@ struct PhaseTimes {
 Json to_json(const PhaseTimes&);
 
 struct SweepOptions {
-  bool time = true;                 // false: `prnn verify`
-  std::uint64_t order_seed = 1;     // recorded; each group's order follows from it and the group_id
-  ReferenceCache* reference = nullptr;  // null: no truth, the local test judges alone
-  std::optional<double> copy_bytes_per_s;  // of the record that is written; empty: the machine's
-  std::function<void(const std::vector<CaseRecord>&)> write;  // a complete group, to be flushed; empty: nothing
+  bool time = true;                                                                              // false: `prnn verify`
+  std::uint64_t order_seed = 1;                                                                  // recorded; each group's order follows from it and the group_id
+  ReferenceCache* reference = nullptr;                                                           // null: no truth, the local test judges alone
+  std::optional<double> copy_bytes_per_s;                                                        // of the record that is written; empty: the machine's
+  std::function<void(const std::vector<CaseRecord>&)> write;                                     // a complete group, to be flushed; empty: nothing
   std::function<void(std::int64_t done, std::int64_t total, const std::string& what)> progress;  // empty: silent
-  std::function<bool()> interrupted;  // asked between samples and cases; empty: never
-  std::function<double()> now;        // seconds; empty: steady clock
+  std::function<bool()> interrupted;                                                             // asked between samples and cases; empty: never
+  std::function<double()> now;                                                                   // seconds; empty: steady clock
 };
 
 struct SweepResult {
   std::vector<CaseRecord> rows;  // of complete groups, in the order of the plan
   PhaseTimes phases;
-  bool interrupted = false;      // the group in flight was given up
+  bool interrupted = false;  // the group in flight was given up
 };
 
 /// What `write` throws (disk full) ends the sweep; what a case throws does not.

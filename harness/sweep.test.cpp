@@ -28,11 +28,11 @@ using testing::ScriptedMachine;
 struct Behaviour {
   double time_s = 1e-3;
   bool deterministic = true;
-  bool writes = true;                                                  // false: launches nothing
+  bool writes = true;                                                                  // false: launches nothing
   std::function<void(const Tensors&, int launch)> after = [](const Tensors&, int) {};  // launch counts from 1, the verifying one
   std::function<Outcome(int launches)> outcome = [](int) { return Outcome{}; };
   std::function<void()> prepare = [] {};
-  std::vector<bool> found_poisoned;                                    // of each launch
+  std::vector<bool> found_poisoned;  // of each launch
 };
 constexpr int kDoubles = 4;
 std::array<Behaviour, kDoubles> behaviours;
@@ -66,7 +66,11 @@ class DoubleRun : public Run {
 
 template <std::size_t I>
 Solver double_solver() {
-  return {.name = "double_" + std::to_string(I), .device = "cpu", .cell = "gru_diag", .storage = Storage::f32, .why_not = [](const Problem&) { return std::string(); },
+  return {.name = "double_" + std::to_string(I),
+          .device = "cpu",
+          .cell = "gru_diag",
+          .storage = Storage::f32,
+          .why_not = [](const Problem&) { return std::string(); },
           .workspace_bytes = [](const Problem&) { return std::int64_t{0}; },
           .prepare = [](const Problem& problem, Machine& machine) -> std::unique_ptr<Run> {
             behaviours[I].prepare();
@@ -99,11 +103,10 @@ struct SweepTest : ::testing::Test {
     return "[" + text + "]";
   }
   Suite suite(const std::vector<std::string>& names, const std::vector<std::string>& baselines = {}) {
-    return parse_suite("test.toml", "title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = " + quoted(names) + "\n" + (baselines.empty() ? "" : "baselines = " + quoted(baselines) + "\n") + axes);
+    return parse_suite("test.toml",
+                       "title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = " + quoted(names) + "\n" + (baselines.empty() ? "" : "baselines = " + quoted(baselines) + "\n") + axes);
   }
-  std::vector<Group> plan(const Suite& s) {
-    return make_plan(s, {.last_level_cache_bytes = machine.cache_bytes});
-  }
+  std::vector<Group> plan(const Suite& s) { return make_plan(s, {.last_level_cache_bytes = machine.cache_bytes}); }
   SweepResult run_suite(const Suite& s) {
     for (std::size_t i = 0; i < kDoubles; ++i) solvers()[solvers_before + i].deterministic = behaviours[i].deterministic;
     return sweep(s, plan(s), machine, options);
@@ -193,7 +196,7 @@ TEST_F(SweepTest, WrongOrUnconvergedOrThrowingRowsAreNotTimedAndGetNoSpeedup) {
 
 TEST_F(SweepTest, OutputThatIsWrongInTimedLaunchesOnlyIsCaught) {
   for (const int from : {2 + kWarmUps, 1 + kWarmUps + kMinSamples}) {  // first and last sample
-    for (const int element : {0, 29}) {                                 // of h [2, 5, 1, 3]
+    for (const int element : {0, 29}) {                                // of h [2, 5, 1, 3]
       behaviours[0].after = [=](const Tensors& t, int launch) {
         if (launch == from) state(t)[element] += 1e-3f;
       };
@@ -571,7 +574,8 @@ TEST(Verdicts, FollowDesignSectionSix) {
   locally_wrong.ratio_local = 2 * kErrorFactor;
   forward_wrong.ratio_forward = 2 * kErrorFactor;
   nan.ratio_local = std::nan("");
-  const Outcome done{.converged = true}, stuck{.iterations = 3, .converged = false}, unchecked, infinite{.nonfinite = {{1, 2, 3}}}, infinite_stuck{.converged = false, .nonfinite = {{1, 2, 3}}};
+  const Outcome done{.converged = true}, stuck{.iterations = 3, .converged = false}, unchecked, infinite{.nonfinite = {{1, 2, 3}}},
+      infinite_stuck{.converged = false, .nonfinite = {{1, 2, 3}}};
   const auto status = [](const Outcome& outcome, const ErrorReport& errors, Status expected = Status::ok) { return judge_outcome(outcome, errors, expected).status; };
   EXPECT_EQ(status(done, right), Status::ok);
   EXPECT_EQ(status(unchecked, right), Status::ok);

@@ -17,8 +17,8 @@ class ScriptedMachine : public HostMachine {
   double host_overhead_s = 0;                // host_s = time + this
   std::optional<double> clock = 1500.0;
   std::optional<GpuInfo> gpu_info;
-  std::optional<double> graph_time_s;        // none: cannot be captured
-  std::vector<bool> queued;                  // of each timed launch
+  std::optional<double> graph_time_s;                            // none: cannot be captured
+  std::vector<bool> queued;                                      // of each timed launch
   std::vector<std::pair<const void*, std::int64_t>> zero_fills;  // evictions
   std::int64_t allocated = 0, allocations = 0, timed_launches = 0;
   int graph_launches = 0;

@@ -21,7 +21,7 @@ inline constexpr int kWarmUps = 10;
 inline constexpr double kWarmUp_s = 0.05;
 inline constexpr int kPaperWarmUps = 20, kPaperSamples = 100, kPaperSlowSamples = 3;
 inline constexpr double kPaperSlow_s = 0.05;
-inline constexpr double kGraphBelow_s = 50e-6;  // shorter launches are measured in a graph too
+inline constexpr double kGraphBelow_s = 50e-6;   // shorter launches are measured in a graph too
 inline constexpr int kMaxQueuedLaunches = 1000;  // more would overrun the queue behind the delay kernel
 inline constexpr std::int64_t kMaxSets = 512;
 inline constexpr std::int64_t kKeptBytes = 256 << 20;  // an arena this large is kept although the next group needs less than a quarter of it
@@ -92,15 +92,15 @@ struct Timing {
 struct TimerOptions {
   bool paper = false;
   std::uint64_t order_seed = 1;
-  double case_s = 20;                         // wall clock for one case
-  double deadline_s = 1e300;                  // on `now`, for the sweep
-  std::function<double()> now;                // seconds; empty: steady clock
-  std::function<bool()> interrupted;          // asked before each sample; empty: never
+  double case_s = 20;                 // wall clock for one case
+  double deadline_s = 1e300;          // on `now`, for the sweep
+  std::function<double()> now;        // seconds; empty: steady clock
+  std::function<bool()> interrupted;  // asked before each sample; empty: never
 };
 
 struct GroupTiming {
-  std::vector<Timing> cases;              // as the subjects
-  std::vector<std::vector<int>> rounds;   // which subject was sampled when
+  std::vector<Timing> cases;             // as the subjects
+  std::vector<std::vector<int>> rounds;  // which subject was sampled when
 };
 
 double steady_now_s();

@@ -36,11 +36,12 @@ struct TimerTest : ::testing::Test {
   }
   /// The k-th launch takes time_s(k); every output is seen poisoned, then written.
   Subject subject(std::function<double(int)> time_s) {
-    return {.launch = [this, time_s = std::move(time_s), k = 0](const Tensors& t, Stream) mutable {
-              for (const char* name : {"h", "last"}) EXPECT_TRUE(all_bytes(t.at(name).data, t.at(name).spec.bytes(), 0xff)) << name << " of launch " << k;
-              std::memset(t.at("h").data, 1, 40), std::memset(t.at("last").data, 1, 8);
-              machine.launch_time_s = time_s(k++);
-            },
+    return {.launch =
+                [this, time_s = std::move(time_s), k = 0](const Tensors& t, Stream) mutable {
+                  for (const char* name : {"h", "last"}) EXPECT_TRUE(all_bytes(t.at(name).data, t.at(name).spec.bytes(), 0xff)) << name << " of launch " << k;
+                  std::memset(t.at("h").data, 1, 40), std::memset(t.at("last").data, 1, 8);
+                  machine.launch_time_s = time_s(k++);
+                },
             .check = [](const Tensors& t) { return all_bytes(t.at("h").data, 40, 1) && all_bytes(t.at("last").data, 8, 1) ? "" : "unwritten"; }};
   }
   Subject steady(double time_s) {

@@ -1,7 +1,7 @@
 // witness_command.cpp: `prnn witness`: inputs, states and gradients made by other hands, held against the reference and against every solver in f64 and f32.
-#include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <cmath>
 #include <iostream>
 #include <regex>
 
@@ -17,8 +17,8 @@ struct Row {
   std::string file, solver, storage;
   Status status = Status::ok;
   std::string reason;
-  ErrorReport errors;               // of a solver
-  std::optional<double> difference; // of the reference, the largest
+  ErrorReport errors;                // of a solver
+  std::optional<double> difference;  // of the reference, the largest
 
   Json json() const {
     const auto number = [](const std::optional<double>& value) { return value && std::isfinite(*value) ? Json(*value) : Json(nullptr); };
@@ -34,9 +34,9 @@ struct Row {
             {"test_ratio", judged ? number(errors.test_ratio()) : Json(nullptr)}};
   }
   std::string line() const {
-    const std::string measured = difference                ? fmt::format("largest difference {:.2g}", *difference)
+    const std::string measured = difference                                        ? fmt::format("largest difference {:.2g}", *difference)
                                  : status == Status::ok || status == Status::wrong ? fmt::format("error / bound {:.3g}", errors.test_ratio())
-                                                           : "";
+                                                                                   : "";
     return fmt::format("{:<36} {:<16} {:<5} {:<14} {:<28} {}", file, solver, storage, status == Status::ok ? "pass" : std::string(to_string(status)), measured, reason);
   }
 };
@@ -51,7 +51,8 @@ void upload(const WitnessFile& file, Machine& machine, const Tensors::Item& item
     const std::vector<double>& column = item.spec.role == Role::input ? data.inputs : item.spec.role == Role::weight ? data.weights : data.initial;
     for (std::size_t row = 0; row < column.size(); ++row) {
       const T value = static_cast<T>(column[row]);
-      if (static_cast<double>(value) != column[row]) throw BadInput(fmt::format("{}: {} of channel {} is not exact in {}", file.path, item.spec.name, c, to_string(item.spec.type)));
+      if (static_cast<double>(value) != column[row])
+        throw BadInput(fmt::format("{}: {} of channel {} is not exact in {}", file.path, item.spec.name, c, to_string(item.spec.type)));
       host[row * channels + c] = value;
     }
   }
@@ -83,7 +84,8 @@ void solve(const WitnessFile& file, const Solver& solver, const Problem& problem
   run->launch(tensors, machine.stream());
   machine.synchronise();
   row.errors.ratio_local = op.ratio_local(problem, machine, tensors);
-  judge_witness(file, [&](std::int64_t channel) { return op.channel(problem, machine, tensors, "h", 0, channel); }, problem.storage, row.errors);
+  judge_witness(
+      file, [&](std::int64_t channel) { return op.channel(problem, machine, tensors, "h", 0, channel); }, problem.storage, row.errors);
   const Verdict verdict = judge_outcome(run->outcome(), row.errors, Status::ok);
   row.status = verdict.status;
   row.reason = verdict.reason;
@@ -93,7 +95,8 @@ Row reference_row(const WitnessFile& file) {
   Row row{.file = file.path, .solver = "reference", .storage = "mpfr"};
   const WitnessDifference difference = witness_reference_check(file);
   row.difference = 0;
-  const std::pair<const char*, double> parts[] = {{"states", difference.states}, {"grad weights", difference.grad_weights}, {"grad inputs", difference.grad_inputs}, {"grad initial", difference.grad_initial}};
+  const std::pair<const char*, double> parts[] = {
+      {"states", difference.states}, {"grad weights", difference.grad_weights}, {"grad inputs", difference.grad_inputs}, {"grad initial", difference.grad_initial}};
   for (const auto& [what, size] : parts) {
     if (!(size <= *row.difference)) row.difference = size;
     if (!(size <= kWitnessTolerance)) row.reason += fmt::format("{}{} differ by {:.2g}, at most {:.0e} allowed", row.reason.empty() ? "" : "; ", what, size, kWitnessTolerance);

@@ -24,9 +24,9 @@ inline constexpr Storage kStorages[] = {Storage::f32, Storage::f64, Storage::bf1
 
 std::string_view to_string(Storage);
 std::optional<Storage> parse_storage(std::string_view);
-std::int64_t size_of(Storage);        // bytes
-double unit_roundoff(Storage);        // u_s
-Storage compute_storage(Storage);     // the type that is computed in: f64 for f64, else f32
+std::int64_t size_of(Storage);     // bytes
+double unit_roundoff(Storage);     // u_s
+Storage compute_storage(Storage);  // the type that is computed in: f64 for f64, else f32
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Problem and tensors
@@ -44,8 +44,8 @@ struct Problem {
   std::string h0 = "zero";           // zero | random
   std::uint64_t seed = 1;
   std::string gates = "exact";
-  std::optional<int> iteration_limit;  // none: adaptive, checked; n: exactly n, unchecked
-  Policy policy;                       // overrides of the shipped one
+  std::optional<int> iteration_limit;                      // none: adaptive, checked; n: exactly n, unchecked
+  Policy policy;                                           // overrides of the shipped one
   std::shared_ptr<const std::vector<unsigned char>> text;  // regime text: the bytes
 };
 
@@ -97,7 +97,7 @@ struct DeviceError : std::runtime_error {
 
 struct GpuInfo {
   std::string name, driver;
-  int sm = 0;  // 90 for compute capability 9.0
+  int sm = 0;               // 90 for compute capability 9.0
   int multiprocessors = 0;  // 0: not known
   std::int64_t memory_bytes = 0;
   double clock_mhz = 0;
@@ -194,8 +194,8 @@ class Run {
  public:
   virtual ~Run() = default;
   virtual Policy policy() const { return {}; }
-  virtual int launches() const = 0;                  // kernel launches (cpu: passes) of one launch()
-  virtual bool capturable() const { return true; }   // may stand inside a captured graph
+  virtual int launches() const = 0;                 // kernel launches (cpu: passes) of one launch()
+  virtual bool capturable() const { return true; }  // may stand inside a captured graph
   /// Enqueues the solve on the stream; never synchronises, checks every launch. Reads inputs, writes every element of h and last.
   virtual void launch(const Tensors&, Stream) = 0;
   /// As launch, and records residual and step per iteration; never timed. Sequential solvers need not override it.
@@ -207,8 +207,8 @@ class Run {
 struct Solver {
   std::string name, device, cell;
   Storage storage;
-  bool iterates = false;       // honours iteration_limit; the others are undefined at a fixed count
-  bool deterministic = true;   // bitwise the same on every run
+  bool iterates = false;                   // honours iteration_limit; the others are undefined at a fixed count
+  bool deterministic = true;               // bitwise the same on every run
   std::string (*why_not)(const Problem&);  // empty: defined; else why this combination is not
   std::int64_t (*workspace_bytes)(const Problem&);
   std::unique_ptr<Run> (*prepare)(const Problem&, Machine&);
@@ -228,8 +228,8 @@ constexpr double max_or_nan(double a, double b) { return a != a ? a : !(b <= a) 
 /// Error of an output against the truth (design section 3, "error"). Ratios are error over the bound without c.
 struct ErrorReport {
   std::optional<double> abs_max, rel_max, ulp_max, ulp_p99, rms;  // against the reference
-  double ratio_local = 0;                                          // test 1: all channels and steps
-  std::optional<double> ratio_forward;                             // test 2: sampled channels
+  double ratio_local = 0;                                         // test 1: all channels and steps
+  std::optional<double> ratio_forward;                            // test 2: sampled channels
   std::optional<std::int64_t> verified_prefix;
   std::vector<std::array<std::int64_t, 2>> channels_checked;  // (b, d)
   std::string reference;                                      // which truth: "mpfr50, 50 and 40 digits" ...; empty: none
@@ -243,8 +243,8 @@ struct Op {
   std::vector<TensorSpec> (*tensors)(const Problem&);
   std::int64_t (*bytes_min)(const Problem&);  // design section 3
   std::int64_t (*flops)(const Problem&);
-  std::int64_t (*special)(const Problem&);    // exponentials and reciprocals
-  std::string (*why_not)(const Problem&);     // empty: this build has it; else one clear line
+  std::int64_t (*special)(const Problem&);  // exponentials and reciprocals
+  std::string (*why_not)(const Problem&);   // empty: this build has it; else one clear line
   /// Draws every input of the problem into tensors, on the machine.
   void (*draw)(const Problem&, Machine&, const Tensors&);
   /// Test 1: every channel and step of the output, on the machine, in double. Largest error over bound (NaN if an element is NaN without cause).

@@ -12,10 +12,20 @@ void verified(CaseContext& c, CaseRecord& row) {
   } else {
     e.null_reason = c.outcome.nonfinite ? "the output is not finite" : "no reference was asked for";
   }
-  row.error = ErrorSummary{.abs_max = e.abs_max, .rel_max = e.rel_max, .ulp_max = e.ulp_max, .ulp_p99 = e.ulp_p99, .rms = e.rms, .ratio_local = e.ratio_local, .ratio_forward = e.ratio_forward,
-                           .test_ratio = e.test_ratio(), .verified_prefix = e.verified_prefix, .channels_checked = e.channels_checked, .reference = e.reference};
+  row.error = ErrorSummary{.abs_max = e.abs_max,
+                           .rel_max = e.rel_max,
+                           .ulp_max = e.ulp_max,
+                           .ulp_p99 = e.ulp_p99,
+                           .rms = e.rms,
+                           .ratio_local = e.ratio_local,
+                           .ratio_forward = e.ratio_forward,
+                           .test_ratio = e.test_ratio(),
+                           .verified_prefix = e.verified_prefix,
+                           .channels_checked = e.channels_checked,
+                           .reference = e.reference};
   if (!e.null_reason.empty()) {
-    for (const char* field : {"abs_max", "rel_max", "ulp_max", "ulp_p99", "rms", "ratio_forward", "verified_prefix", "reference"}) row.null_reasons[std::string("error.") + field] = e.null_reason;
+    for (const char* field : {"abs_max", "rel_max", "ulp_max", "ulp_p99", "rms", "ratio_forward", "verified_prefix", "reference"})
+      row.null_reasons[std::string("error.") + field] = e.null_reason;
   }
 }
 

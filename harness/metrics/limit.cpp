@@ -1,6 +1,6 @@
 // limit.cpp (metric): what the machine could do at best: one pass over the memory, and the arithmetic at full rate.
-#include <algorithm>
 #include <fmt/format.h>
+#include <algorithm>
 
 #include "harness/metrics/metric.hpp"
 #include "harness/statistics.hpp"
@@ -25,7 +25,8 @@ void compute_floor(CaseContext& c, CaseRecord& row) {
   const double clocks_per_s = *clock_mhz * 1e6 * gpu->multiprocessors;
   const auto flops = static_cast<double>(c.op.flops(c.planned.problem)), special = static_cast<double>(c.op.special(c.planned.problem));
   // Double precision has no special-function units: its exponentials are arithmetic of unknown length, left out of a lower bound.
-  row.compute_floor_s = c.planned.problem.storage == Storage::f64 ? flops / (rates->flops64 * clocks_per_s) : std::max(flops / rates->flops32, special / rates->special32) / clocks_per_s;
+  row.compute_floor_s =
+      c.planned.problem.storage == Storage::f64 ? flops / (rates->flops64 * clocks_per_s) : std::max(flops / rates->flops32, special / rates->special32) / clocks_per_s;
 }
 
 void timed(CaseContext& c, CaseRecord& row) {
@@ -44,7 +45,8 @@ void timed(CaseContext& c, CaseRecord& row) {
 std::optional<InstructionRates> instruction_rates(int sm) {
   switch (sm) {
     case 80: return InstructionRates{2 * 64, 2 * 32, 16};
-    case 86: case 89: return InstructionRates{2 * 128, 2 * 2, 16};
+    case 86:
+    case 89: return InstructionRates{2 * 128, 2 * 2, 16};
     case 90: return InstructionRates{2 * 128, 2 * 64, 16};
     default: return std::nullopt;
   }

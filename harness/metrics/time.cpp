@@ -9,8 +9,14 @@ void timed(CaseContext& c, CaseRecord& row) {
   const Timing& t = *c.timing;
   if (t.samples_s.empty()) return;
   const Interval ci95 = median_interval(t.samples_s);
-  row.time_s = TimeSummary{.median = median(t.samples_s), .min = minimum(t.samples_s), .mean = mean(t.samples_s), .mad = mad(t.samples_s), .ci95_low = ci95.low, .ci95_high = ci95.high,
-                           .samples = static_cast<std::int64_t>(t.samples_s.size()), .method = t.method};
+  row.time_s = TimeSummary{.median = median(t.samples_s),
+                           .min = minimum(t.samples_s),
+                           .mean = mean(t.samples_s),
+                           .mad = mad(t.samples_s),
+                           .ci95_low = ci95.low,
+                           .ci95_high = ci95.high,
+                           .samples = static_cast<std::int64_t>(t.samples_s.size()),
+                           .method = t.method};
   row.samples_s = t.samples_s;
   row.host_s = median(t.host_s);
   row.time_graph_s = t.graph_s;

@@ -55,7 +55,7 @@ PRNN_HD inline F16 to_f16(float x) {
   const std::uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return {std::uint16_t(0x7fff)};
   if (magnitude >= 0x477ff000u) return {std::uint16_t(sign | 0x7c00u)};  // 65520 and above round to infinity
-  if (magnitude < 0x38800000u) {  // below 2^-14: adding 0.5 leaves the subnormal, rounded, in the low bits of the significand
+  if (magnitude < 0x38800000u) {                                         // below 2^-14: adding 0.5 leaves the subnormal, rounded, in the low bits of the significand
     const float shifted = detail::bits_float(magnitude) + 0.5f;
     return {std::uint16_t(sign | (detail::float_bits(shifted) - 0x3f000000u))};
   }
@@ -92,10 +92,15 @@ PRNN_HD inline T to_storage(compute_t<T> x) {
 
 /// Unit roundoff (half the distance from 1 to the next number).
 template <class T>
-inline constexpr double unit_roundoff_v = std::is_same_v<T, double> ? 0x1p-53 : std::is_same_v<T, float> ? 0x1p-24 : std::is_same_v<T, Bf16> ? 0x1p-8 : 0x1p-11;
+inline constexpr double unit_roundoff_v = std::is_same_v<T, double>  ? 0x1p-53
+                                          : std::is_same_v<T, float> ? 0x1p-24
+                                          : std::is_same_v<T, Bf16>  ? 0x1p-8
+                                                                     : 0x1p-11;
 /// Below it numbers are subnormal: they lie at equal distances, and rounding is no longer relative.
 template <class T>
-inline constexpr double smallest_normal_v = std::is_same_v<T, double> ? 0x1p-1022 : std::is_same_v<T, F16> ? 0x1p-14 : 0x1p-126;
+inline constexpr double smallest_normal_v = std::is_same_v<T, double> ? 0x1p-1022
+                                            : std::is_same_v<T, F16>  ? 0x1p-14
+                                                                      : 0x1p-126;
 
 /// Bound on the error of storing x as a T: u_s |x|, and half the distance of the subnormals below the normal range.
 template <class T>
@@ -140,14 +145,10 @@ PRNN_HD inline double tanh_gate(double x) { return tanh(x); }
 /// For number types that bring their own exp and tanh (the 50-digit reference).
 template <class T>
   requires(!std::is_arithmetic_v<T>)
-T sigmoid(const T& x) {
-  return T(1) / (T(1) + exp(T(-x)));
-}
+T sigmoid(const T& x) { return T(1) / (T(1) + exp(T(-x))); }
 template <class T>
   requires(!std::is_arithmetic_v<T>)
-T tanh_gate(const T& x) {
-  return tanh(x);
-}
+T tanh_gate(const T& x) { return tanh(x); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Dual numbers: a value and its derivative along N directions. T may itself be dual (second derivatives) or have 50 digits.
@@ -266,18 +267,18 @@ struct Probe {
   PRNN_HD Probe(const Dual<double, kDirections>& d, GateTape<MaxGates>* t) : dual(d), tape(t) {}
 };
 
-#define PRNN_PROBE_OPERATOR(op)                                                                      \
-  template <int K, int G>                                                                            \
-  PRNN_HD Probe<K, G> operator op(const Probe<K, G>& x, const Probe<K, G>& y) {                      \
-    return {x.dual op y.dual, x.tape ? x.tape : y.tape};                                             \
-  }                                                                                                  \
-  template <int K, int G>                                                                            \
-  PRNN_HD Probe<K, G> operator op(const Probe<K, G>& x, const std::type_identity_t<double>& y) {     \
-    return {x.dual op y, x.tape};                                                                    \
-  }                                                                                                  \
-  template <int K, int G>                                                                            \
-  PRNN_HD Probe<K, G> operator op(const std::type_identity_t<double>& x, const Probe<K, G>& y) {     \
-    return {x op y.dual, y.tape};                                                                    \
+#define PRNN_PROBE_OPERATOR(op)                                                                  \
+  template <int K, int G>                                                                        \
+  PRNN_HD Probe<K, G> operator op(const Probe<K, G>& x, const Probe<K, G>& y) {                  \
+    return {x.dual op y.dual, x.tape ? x.tape : y.tape};                                         \
+  }                                                                                              \
+  template <int K, int G>                                                                        \
+  PRNN_HD Probe<K, G> operator op(const Probe<K, G>& x, const std::type_identity_t<double>& y) { \
+    return {x.dual op y, x.tape};                                                                \
+  }                                                                                              \
+  template <int K, int G>                                                                        \
+  PRNN_HD Probe<K, G> operator op(const std::type_identity_t<double>& x, const Probe<K, G>& y) { \
+    return {x op y.dual, y.tape};                                                                \
   }
 PRNN_PROBE_OPERATOR(+)
 PRNN_PROBE_OPERATOR(-)

@@ -197,8 +197,7 @@ ChannelData draw_channel(const Problem& p, std::int64_t b, std::int64_t d) {
       for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(to_compute(drawn<T>(draw_weight(regime, p.seed, k, d))));
       for (int k = 0; k < Cell::kState; ++k) channel.initial.push_back(drawn<compute_t<T>>(draw_initial(regime, p.seed, b, k, d)));
       for (std::int64_t l = 0; l < p.seq_len; ++l) {
-        for (int k = 0; k < Cell::kInputs; ++k)
-          channel.inputs.push_back(to_compute(drawn<T>(draw_input(regime, Cell::memory, p.seed, b, l, k, d, p.seq_len, text, text_bytes))));
+        for (int k = 0; k < Cell::kInputs; ++k) channel.inputs.push_back(to_compute(drawn<T>(draw_input(regime, Cell::memory, p.seed, b, l, k, d, p.seq_len, text, text_bytes))));
       }
     });
   });

@@ -54,14 +54,13 @@ PRNN_HD T draw_element(const DrawArguments& args, DrawStream stream, int compone
 /// Pointers of one problem; h0 and last are in compute type.
 template <class T>
 struct RecurrenceTensors {
-  const T* u;                  // [B, L, kInputs, D]
-  const T* a;                  // [kWeights, D]
-  const compute_t<T>* h0;      // [B, kState, D]
-  T* h;                        // [B, L, kState, D]
-  compute_t<T>* last;          // [B, kState, D]
+  const T* u;              // [B, L, kInputs, D]
+  const T* a;              // [kWeights, D]
+  const compute_t<T>* h0;  // [B, kState, D]
+  T* h;                    // [B, L, kState, D]
+  compute_t<T>* last;      // [B, kState, D]
 
-  explicit RecurrenceTensors(const Tensors& t)
-      : u(t.data<T>("u")), a(t.data<T>("a")), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
+  explicit RecurrenceTensors(const Tensors& t) : u(t.data<T>("u")), a(t.data<T>("a")), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
 };
 
 /// Design section 6, test 1, for step l (0-based) of channel (b, d), in double: the largest over the components of

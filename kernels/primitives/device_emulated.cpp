@@ -55,8 +55,8 @@ constexpr const char* kStateNames[] = {"runs", "waits at barrier()", "waits at b
 struct Thread {
   context::fiber fiber, scheduler;
   State state = State::ready;
-  bool predicate = false;       // barrier_or: brought, then the answer
-  const void* mine = nullptr;   // shuffle
+  bool predicate = false;      // barrier_or: brought, then the answer
+  const void* mine = nullptr;  // shuffle
   void* theirs = nullptr;
   std::size_t bytes = 0;
   int source_lane = 0;

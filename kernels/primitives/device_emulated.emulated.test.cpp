@@ -164,7 +164,11 @@ TEST_F(TheEmulatedGpu, ShufflesWithinAWarp) {
         EXPECT_EQ(exchanged[std::size_t(thread)], 1000.0);
       }
       std::vector<Pair> both(96);
-      launch(+[](int mask, Pair* out) { out[thread_index()] = shuffle_xor(Pair{double(thread_index()), 2 * thread_index(), 0}, mask); }, 1, 96, 0, nullptr, by, both.data());
+      launch(
+          +[](int mask, Pair* out) {
+            out[thread_index()] = shuffle_xor(Pair{double(thread_index()), 2 * thread_index(), 0}, mask);
+          },
+          1, 96, 0, nullptr, by, both.data());
       for (int thread = 0; thread < 96; ++thread) {
         const int partner = thread / 32 * 32 + ((thread % 32) ^ by);
         EXPECT_EQ(both[std::size_t(thread)].big, partner);
@@ -376,7 +380,12 @@ TEST_F(TheEmulatedGpu, LoopsWhileTheDeviceSaysSo) {
   EXPECT_EQ(prologues, 4);
 
   int bodies = 0;
-  ConditionalLoop never([](void*, LoopHandle handle) { launch(+[](LoopHandle h) { set_continue(h, false); }, 1, 1, 0, nullptr, handle); }, [&](void*, LoopHandle) { ++bodies; });
+  ConditionalLoop never(
+      [](void*, LoopHandle handle) {
+        launch(
+            +[](LoopHandle h) { set_continue(h, false); }, 1, 1, 0, nullptr, handle);
+      },
+      [&](void*, LoopHandle) { ++bodies; });
   never.launch(nullptr);
   EXPECT_EQ(bodies, 0);
 }

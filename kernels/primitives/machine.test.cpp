@@ -267,7 +267,8 @@ TEST_P(EveryMachine, DescribesItsGpu) {
 class TheHost : public ::testing::Test {
  protected:
   void SetUp() override {
-    root = std::filesystem::temp_directory_path() / ("prnn-host-" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()) + "-" + std::to_string(reinterpret_cast<std::uintptr_t>(this)));
+    root = std::filesystem::temp_directory_path() /
+           ("prnn-host-" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()) + "-" + std::to_string(reinterpret_cast<std::uintptr_t>(this)));
     std::filesystem::create_directories(root);
   }
   void TearDown() override { std::filesystem::remove_all(root); }

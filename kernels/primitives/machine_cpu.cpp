@@ -107,7 +107,8 @@ std::int64_t free_host_bytes(const fs::path& root) {
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(colon + 1, second - colon - 1), path = line.substr(second + 1);
     if (controllers.empty()) free = std::min(free, cgroup_free_bytes(root / "sys/fs/cgroup", path, "memory.max", "memory.current", "inactive_file"));
-    if (controllers == "memory") free = std::min(free, cgroup_free_bytes(root / "sys/fs/cgroup/memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"));
+    if (controllers == "memory")
+      free = std::min(free, cgroup_free_bytes(root / "sys/fs/cgroup/memory", path, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"));
   }
   return free;
 }

@@ -155,7 +155,8 @@ class CudaMachine : public Machine {
   bool equal(const void* a, const void* b, std::int64_t bytes) override {
     auto* differ = reinterpret_cast<int*>(scratch_);
     fill_async(differ, 0, sizeof(int), stream_);
-    launch(&differ_kernel, 8 * attribute(cudaDevAttrMultiProcessorCount), kThreads, 0, stream_, static_cast<const unsigned char*>(a), static_cast<const unsigned char*>(b), bytes, differ);
+    launch(&differ_kernel, 8 * attribute(cudaDevAttrMultiProcessorCount), kThreads, 0, stream_, static_cast<const unsigned char*>(a), static_cast<const unsigned char*>(b), bytes,
+           differ);
     int answer = 0;
     download(&answer, differ, sizeof answer);
     return answer == 0;

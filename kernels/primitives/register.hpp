@@ -10,7 +10,10 @@
 namespace prnn {
 
 template <class T>
-inline constexpr Storage storage_of = std::is_same_v<T, double> ? Storage::f64 : std::is_same_v<T, Bf16> ? Storage::bf16 : std::is_same_v<T, F16> ? Storage::f16 : Storage::f32;
+inline constexpr Storage storage_of = std::is_same_v<T, double> ? Storage::f64
+                                      : std::is_same_v<T, Bf16> ? Storage::bf16
+                                      : std::is_same_v<T, F16>  ? Storage::f16
+                                                                : Storage::f32;
 
 /// Registers S<Cell, Storage> for every pair. S is a Run with a constructor (const Problem&, Machine&) and static members
 /// kName, kIterates, kDeterministic, workspace_bytes(const Problem&) and why_not(const Problem&).
