@@ -289,7 +289,7 @@ TEST_F(Program, CountsWrongNumbersBeforeAFullDisk) {
 
 TEST_F(Program, SaysThatThereIsNoGpu) {
   if (fs::exists("/dev/nvidiactl")) GTEST_SKIP() << "this machine has a GPU";
-  refused("verify small.toml --device cuda", "--device cuda: ", "expected auto or cpu");
+  refused("verify small.toml --device cuda", "--device cuda: ", "expected auto, cpu or emulated");
   refused("witness --device cuda '" PRNN_SOURCE_DIR "/reference/testdata/witness/elman_diag-base.json'", "--device cuda: ");
   EXPECT_EQ(prnn("verify small.toml --device auto --no-report --out auto.jsonl").code, 0);
 }

@@ -20,8 +20,8 @@ std::unique_ptr<Machine> open_machine(const std::string& device) {
     return open_machine(cuda != machines().end() && cuda->why_not().empty() ? "cuda" : "cpu");
   }
   const auto entry = find(device);
-  if (entry == machines().end()) throw BadInput(fmt::format("--device {}: not compiled into this program; expected auto or cpu", device));
-  if (const std::string why = entry->why_not(); !why.empty()) throw BadInput(fmt::format("--device {}: {}; expected auto or cpu", device, why));
+  if (entry == machines().end()) throw BadInput(fmt::format("--device {}: not compiled into this program; expected auto, cpu or emulated", device));
+  if (const std::string why = entry->why_not(); !why.empty()) throw BadInput(fmt::format("--device {}: {}; expected auto, cpu or emulated", device, why));
   return entry->open();
 }
 
