@@ -145,8 +145,9 @@ TEST(LstmJacobian, IsFullAndGoesThroughTheNewCellState) {
     // dh'/d(c, h) by hand: h' = o tanh(c'), o = sigmoid(a_o h + u_o + c_o c').
     const double o = sigmoid(p.a[1] * p.h[1] + p.u[1] + p.a[4] * next[0]), t = std::tanh(next[0]), by_o = t * o * (1 - o);
     const double by_new_c = o * (1 - t * t) + by_o * p.a[4];
-    EXPECT_NEAR(J[1][0], by_new_c * J[0][0], 1e-14);
-    EXPECT_NEAR(J[1][1], by_new_c * J[0][1] + by_o * p.a[1], 1e-14);
+    const double roundoff = 16 * unit_roundoff_v<double>;  // a dozen roundings of numbers below 1
+    EXPECT_NEAR(J[1][0], by_new_c * J[0][0], roundoff);
+    EXPECT_NEAR(J[1][1], by_new_c * J[0][1] + by_o * p.a[1], roundoff);
     EXPECT_NE(J[0][1], 0);
     EXPECT_NE(J[1][0], 0);
     EXPECT_GT(std::fabs(by_o * p.a[4] * J[0][0]), 1e-6);  // the term through c' inside o is not small
@@ -187,7 +188,7 @@ TYPED_TEST(EveryCell, MemoryNamesTheGateAndTheSignThatRemembers) {
   point.u[Cell::memory.input] = 40.0 * Cell::memory.towards_remembering;
   double next[Cell::kState];
   Cell::step(point.h, point.a, point.u, next);
-  EXPECT_NEAR(next[0], point.h[0], 1e-12);  // nothing is forgotten
+  EXPECT_NEAR(next[0], point.h[0], 4 * unit_roundoff_v<double>);  // nothing is forgotten
   point.u[Cell::memory.input] *= -1;
   Cell::step(point.h, point.a, point.u, next);
   EXPECT_GT(std::fabs(next[0] - point.h[0]), 1e-3);
