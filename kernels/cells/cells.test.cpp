@@ -491,9 +491,9 @@ TEST(Dual, CarriesProductAndChainRuleToSecondOrder) {
   };
   const double x = 0.375, t = std::tanh(x), s = 1 / (1 + std::exp(-x));
   const auto cube = second([](const Outer& v) { return v * v * v - v * 2.0 + 1.0; }, x);
-  EXPECT_NEAR(cube[0], x * x * x - 2 * x + 1, 1e-15);
-  EXPECT_NEAR(cube[1], 3 * x * x - 2, 1e-15);
-  EXPECT_NEAR(cube[2], 6 * x, 1e-15);
+  EXPECT_EQ(cube[0], x * x * x - 2 * x + 1);  // x is three eighths: exact
+  EXPECT_EQ(cube[1], 3 * x * x - 2);
+  EXPECT_EQ(cube[2], 6 * x);
   const auto tanh = second([](const Outer& v) { return tanh_gate(v); }, x);
   EXPECT_NEAR(tanh[1], 1 - t * t, 1e-15);
   EXPECT_NEAR(tanh[2], -2 * t * (1 - t * t), 1e-15);
