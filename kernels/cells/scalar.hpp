@@ -3,14 +3,9 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 
-#if defined(__CUDACC__)
-#define PRNN_HD __host__ __device__
-#else
-#define PRNN_HD
-#endif
+#include "kernels/cells/units.hpp"
 
 namespace prnn {
 
@@ -27,19 +22,6 @@ struct F16 {
 /// The type a value of storage type T is computed in: double for double, float for everything else.
 template <class T>
 using compute_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
-
-namespace detail {
-PRNN_HD inline std::uint32_t float_bits(float x) {
-  std::uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-PRNN_HD inline float bits_float(std::uint32_t bits) {
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-}  // namespace detail
 
 /// Rounds to nearest, ties to even; NaN stays NaN.
 PRNN_HD inline Bf16 to_bf16(float x) {
@@ -131,16 +113,19 @@ PRNN_HD inline T not_a_number() {
 template <class T>
 inline constexpr double gate_error_v = std::is_same_v<T, double> ? 3e-16 : 1.5e-7;
 
-PRNN_HD inline float sigmoid(float x) {
-#if defined(__CUDA_ARCH__)
-  return __fdividef(1.0f, 1.0f + expf(-x));  // IEEE division branches, in the middle of a step's chain; over all floats this errs by 1.2e-7 at most
-#else
-  return 1.0f / (1.0f + expf(-x));
-#endif
+/// 1 / (1 + e^-x).
+template <class F>
+  requires(std::is_floating_point_v<F>)
+PRNN_HD inline F sigmoid(F x) {
+  return reciprocal_unit(F(1) + exp2_unit(F(-1.4426950408889634) * x));
 }
-PRNN_HD inline double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
-PRNN_HD inline float tanh_gate(float x) { return tanhf(x); }
-PRNN_HD inline double tanh_gate(double x) { return tanh(x); }
+/// (1 - t) / (1 + t), t = e^-2|x|: unlike 2 sigmoid(2 x) - 1 it does not double an error.
+template <class F>
+  requires(std::is_floating_point_v<F>)
+PRNN_HD inline F tanh_gate(F x) {
+  const F t = exp2_unit(F(-2.8853900817779268) * (x < F(0) ? -x : x));
+  return with_sign((F(1) - t) * reciprocal_unit(F(1) + t), x);
+}
 
 /// For number types that bring their own exp and tanh (the 50-digit reference).
 template <class T>
