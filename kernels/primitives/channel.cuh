@@ -72,17 +72,35 @@ PRNN_DEVICE C magnitude(C x) {
 /// Layout::position of nothing.
 inline constexpr std::int64_t kNowhere = std::numeric_limits<std::int64_t>::max();
 
+/// Channel (b, d).
+struct Place {
+  std::int64_t b, d;
+};
+/// Of channel b D + d. A 64-bit division takes a hundred instructions, at the start of a kernel that may last 3 us.
+template <class Cell>
+PRNN_DEVICE Place place_of_channel(const Layout<Cell>& at, std::int64_t channel) {
+  if (at.channels() <= std::int64_t(0xffffffffu)) {
+    const unsigned b = unsigned(channel) / unsigned(at.hidden);
+    return {std::int64_t(b), std::int64_t(unsigned(channel) - b * unsigned(at.hidden))};
+  }
+  return {channel / at.hidden, channel % at.hidden};
+}
+
+/// Position of the first step of from .. to - 1 whose stored state is not finite, or of the last.
+template <class Cell, class T>
+PRNN_DEVICE std::int64_t first_nonfinite(const Layout<Cell>& at, const T* h, const Place& place, std::int64_t from, std::int64_t to) {
+  while (from + 1 < to && is_finite(to_compute(h[at.h(place.b, from, 0, place.d)]))) ++from;
+  return at.position(place.b, from, place.d);
+}
+
 /// Ends a sequential kernel, all threads of the block: *slot = the first position that is not finite among the block's channels. Each
 /// block writes its own slot at every launch, so nothing needs resetting; outcome() takes the minimum. Outputs are read again only for a
-/// channel that ends in NaN, which is absorbing. `bad`: this thread's channel (b, d) exists and does.
+/// channel that ends in NaN, which is absorbing. `bad`: this thread's channel exists and does.
 template <class Cell, class T>
-PRNN_DEVICE void report_first_nonfinite(const Layout<Cell>& at, const T* h, bool bad, std::int64_t b, std::int64_t d, std::int64_t* slot) {
+PRNN_DEVICE void report_first_nonfinite(const Layout<Cell>& at, const T* h, bool bad, const Place& place, std::int64_t* slot) {
   if (thread_index() == 0) *slot = kNowhere;
   barrier();
-  if (!bad) return;
-  std::int64_t l = 0;
-  while (l + 1 < at.seq_len && is_finite(to_compute(h[at.h(b, l, 0, d)]))) ++l;
-  atomic_min(slot, at.position(b, l, d));
+  if (bad) atomic_min(slot, first_nonfinite(at, h, place, 0, at.seq_len));
 }
 
 /// (b, l, d) of a position; none for kNowhere. Host.

@@ -48,27 +48,27 @@ PRNN_DEVICE T* shared_memory() {
 }
 
 // --- warp: all 32 lanes take part. T is any trivially copyable type of whole 4-byte words -----------------------------
-template <class T>
-PRNN_DEVICE T shuffle_up(const T& x, int delta) {
+namespace detail {
+/// x with each of its words replaced by exchange(word).
+template <class T, class Exchange>
+PRNN_DEVICE T exchange_words(const T& x, const Exchange& exchange) {
   static_assert(sizeof(T) % 4 == 0);
   T y;
   std::uint32_t words[sizeof(T) / 4];
   memcpy(words, &x, sizeof x);
 #pragma unroll
-  for (int i = 0; i < int(sizeof(T) / 4); ++i) words[i] = __shfl_up_sync(kFullWarp, words[i], delta);
+  for (int i = 0; i < int(sizeof(T) / 4); ++i) words[i] = exchange(words[i]);
   memcpy(&y, words, sizeof y);
   return y;
 }
+}  // namespace detail
+template <class T>
+PRNN_DEVICE T shuffle_up(const T& x, int delta) {
+  return detail::exchange_words(x, [delta](std::uint32_t word) { return __shfl_up_sync(kFullWarp, word, delta); });
+}
 template <class T>
 PRNN_DEVICE T shuffle_xor(const T& x, int mask) {
-  static_assert(sizeof(T) % 4 == 0);
-  T y;
-  std::uint32_t words[sizeof(T) / 4];
-  memcpy(words, &x, sizeof x);
-#pragma unroll
-  for (int i = 0; i < int(sizeof(T) / 4); ++i) words[i] = __shfl_xor_sync(kFullWarp, words[i], mask);
-  memcpy(&y, words, sizeof y);
-  return y;
+  return detail::exchange_words(x, [mask](std::uint32_t word) { return __shfl_xor_sync(kFullWarp, word, mask); });
 }
 
 // --- global memory ----------------------------------------------------------------------------------------------------
@@ -87,30 +87,147 @@ template <class T>
 PRNN_DEVICE compute_t<T> load(const T* p) {
   return widen(load_stored(p));
 }
+/// Two neighbouring 16-bit values, p at a whole word.
+template <class T>
+PRNN_DEVICE std::uint32_t load_pair(const T* p) {
+  static_assert(sizeof(T) == 2);
+  return __ldg(reinterpret_cast<const std::uint32_t*>(p));
+}
+/// Data that will not be read again, as stored.
+PRNN_DEVICE float load_streaming(const float* p) { return __ldcs(p); }
+PRNN_DEVICE double load_streaming(const double* p) { return __ldcs(p); }
+PRNN_DEVICE Bf16 load_streaming(const Bf16* p) { return {__ldcs(&p->bits)}; }
+PRNN_DEVICE F16 load_streaming(const F16* p) { return {__ldcs(&p->bits)}; }
+/// Two 16-bit values.
+PRNN_DEVICE std::uint32_t load_streaming(const std::uint32_t* p) { return __ldcs(p); }
+namespace detail {
+PRNN_DEVICE std::uint16_t bf16_bits(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
+PRNN_DEVICE std::uint16_t f16_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
+}  // namespace detail
 /// Compute -> storage, one rounding.
 PRNN_DEVICE void store(float* p, float x) { *p = x; }
 PRNN_DEVICE void store(double* p, double x) { *p = x; }
-PRNN_DEVICE void store(Bf16* p, float x) { p->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
-PRNN_DEVICE void store(F16* p, float x) { p->bits = __half_as_ushort(__float2half_rn(x)); }
+PRNN_DEVICE void store(Bf16* p, float x) { p->bits = detail::bf16_bits(x); }
+PRNN_DEVICE void store(F16* p, float x) { p->bits = detail::f16_bits(x); }
+/// The same for data that will not be read again: it does not displace what will be.
+PRNN_DEVICE void store_streaming(float* p, float x) { __stcs(p, x); }
+PRNN_DEVICE void store_streaming(double* p, double x) { __stcs(p, x); }
+PRNN_DEVICE void store_streaming(Bf16* p, float x) { __stcs(&p->bits, detail::bf16_bits(x)); }
+PRNN_DEVICE void store_streaming(F16* p, float x) { __stcs(&p->bits, detail::f16_bits(x)); }
+/// p[0] = x, p[1] = y, p at a whole word.
+PRNN_DEVICE void store_pair_streaming(Bf16* p, float x, float y) { __stcs(reinterpret_cast<__nv_bfloat162*>(p), __floats2bfloat162_rn(x, y)); }
+PRNN_DEVICE void store_pair_streaming(F16* p, float x, float y) { __stcs(reinterpret_cast<__half2*>(p), __floats2half2_rn(x, y)); }
 
 // --- atomics on global memory -----------------------------------------------------------------------------------------
 PRNN_DEVICE void atomic_min(std::int64_t* p, std::int64_t x) { atomicMin(reinterpret_cast<long long*>(p), static_cast<long long>(x)); }
 PRNN_DEVICE void atomic_min(int* p, int x) { atomicMin(p, x); }
 PRNN_DEVICE void atomic_max(int* p, int x) { atomicMax(p, x); }
 PRNN_DEVICE void atomic_or(int* p, int x) { atomicOr(p, x); }
+PRNN_DEVICE void atomic_add(std::int64_t* p, std::int64_t x) { atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(x)); }
 /// Maximum of values >= 0; NaN is larger than everything, so a maximum never loses one. *p must hold a value >= 0.
 PRNN_DEVICE void atomic_max_magnitude(double* p, double x) {
   atomicMax(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(__double_as_longlong(x)) & 0x7fffffffffffffffull);
 }
 
+// --- teams: consecutive blocks that run together ----------------------------------------------------------------------
+/// Who waits for each other: a block alone, the blocks of a thread-block cluster, blocks of a cooperative launch.
+enum class Team { block, cluster, grid };
+/// In global memory, zero once; one a team, all of one size; only for Team::grid. It only ever grows: nothing is reset between launches.
+struct TeamBarrier {
+  unsigned long long arrived;
+};
+/// Waits for all threads of all blocks of the team; load_shared_by_team then shows what any of them wrote to global memory before.
+PRNN_DEVICE void team_barrier(Team team, int team_blocks, TeamBarrier* barrier) {
+  if (team == Team::cluster) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    __trap();  // cannot be launched there
+#else
+    asm volatile("barrier.cluster.arrive.release;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+#endif
+    return;
+  }
+  __syncthreads();
+  if (team == Team::block) return;
+  if (threadIdx.x == 0) {
+    const auto size = static_cast<unsigned long long>(team_blocks);
+    __threadfence();
+    const unsigned long long all = (atomicAdd(&barrier->arrived, 1ull) / size + 1) * size;
+    unsigned long long arrived;
+    do asm volatile("ld.acquire.gpu.global.u64 %0, [%1];" : "=l"(arrived) : "l"(__cvta_generic_to_global(&barrier->arrived)) : "memory");
+    while (arrived < all);
+  }
+  __syncthreads();
+}
+/// What another block wrote in this launch: from the cache that all blocks share. T: float, double, int, std::int64_t.
+template <class T>
+PRNN_DEVICE T load_shared_by_team(const T* p) {
+  return __ldcg(p);
+}
+template <class T>
+PRNN_DEVICE void store_for_team(T* p, T x) {
+  __stcg(p, x);
+}
+
 // --- launches ---------------------------------------------------------------------------------------------------------
+namespace detail {
+inline void refuse(const char* what, std::int64_t value, std::int64_t least, std::int64_t most) {
+  if (value >= least && value <= most) return;
+  throw DeviceError("a launch with " + std::to_string(value) + " " + what + ", not " + std::to_string(least) + " to " + std::to_string(most));
+}
+template <class Kernel>
+void allow_shared_memory(Kernel* kernel, std::int64_t bytes) {
+  if (bytes > 48 * 1024) PRNN_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
+}
+}  // namespace detail
 /// Enqueues kernel<<<blocks, threads, shared_bytes, stream>>>(args...); throws DeviceError if it cannot be launched.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), std::int64_t blocks, int threads, std::int64_t shared_bytes, void* stream, Arguments... args) {
-  if (blocks < 1 || blocks > 2147483647) throw DeviceError("a launch with " + std::to_string(blocks) + " blocks");  // the cast below would wrap
-  if (shared_bytes > 48 * 1024) PRNN_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
+  detail::refuse("blocks", blocks, 1, 2147483647);  // the cast below would wrap
+  detail::allow_shared_memory(kernel, shared_bytes);
   kernel<<<unsigned(blocks), unsigned(threads), std::size_t(shared_bytes), static_cast<cudaStream_t>(stream)>>>(Parameters(args)...);
   PRNN_CUDA(cudaGetLastError());
+}
+/// Blocks of this kernel that the GPU holds at once: a launch of Team::grid may not have more.
+template <class... Parameters>
+std::int64_t resident_blocks(void (*kernel)(Parameters...), int threads, std::int64_t shared_bytes) {
+  detail::allow_shared_memory(kernel, shared_bytes);
+  int device = 0, multiprocessors = 0, blocks = 0;
+  PRNN_CUDA(cudaGetDevice(&device));
+  PRNN_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  PRNN_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, std::size_t(shared_bytes)));
+  return std::int64_t(blocks) * multiprocessors;
+}
+/// As launch(); every team_blocks consecutive blocks are a team, and blocks is a multiple of it.
+template <class... Parameters, class... Arguments>
+void launch_team(Team team, int team_blocks, void (*kernel)(Parameters...), std::int64_t blocks, int threads, std::int64_t shared_bytes, void* stream, Arguments... args) {
+  detail::refuse("blocks", blocks, 1, 2147483647);
+  detail::refuse("blocks a team", team_blocks, 1, team == Team::block ? 1 : team == Team::cluster ? 16 : 2147483647);
+  if (blocks % team_blocks) throw DeviceError("a launch with " + std::to_string(blocks) + " blocks in teams of " + std::to_string(team_blocks));
+  if (team == Team::block) return launch(kernel, blocks, threads, shared_bytes, stream, args...);
+  cudaLaunchAttribute attribute{};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(unsigned(blocks));
+  config.blockDim = dim3(unsigned(threads));
+  config.dynamicSmemBytes = std::size_t(shared_bytes);
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  if (team == Team::cluster) {
+    detail::allow_shared_memory(kernel, shared_bytes);
+    if (team_blocks > 8) PRNN_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim = {unsigned(team_blocks), 1, 1};
+    int clusters = 0;  // asked for, because the error of the launch itself names no numbers
+    PRNN_CUDA(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config));
+    if (clusters < 1)
+      throw DeviceError("a launch with clusters of " + std::to_string(team_blocks) + " blocks with " + std::to_string(threads) + " threads and " + std::to_string(shared_bytes) +
+                        " bytes of shared memory each: the GPU holds none");
+  } else {
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = 1;
+    detail::refuse("blocks that run together", blocks, 1, resident_blocks(kernel, threads, shared_bytes));
+  }
+  PRNN_CUDA(cudaLaunchKernelEx(&config, kernel, Parameters(args)...));
 }
 /// bytes of `byte` from p on, enqueued.
 inline void fill_async(void* p, int byte, std::int64_t bytes, void* stream) { PRNN_CUDA(cudaMemsetAsync(p, byte, std::size_t(bytes), static_cast<cudaStream_t>(stream))); }

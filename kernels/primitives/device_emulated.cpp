@@ -1,10 +1,13 @@
 // device_emulated.cpp: runs a launch of the emulated GPU: a fiber a thread (Boost.Context), a barrier or shuffle is a switch back to the
-// scheduler, which lets a warp run until all its lanes wait for the block or have ended, then the next warp, then releases the block.
+// scheduler, which lets a warp run until all its lanes wait for the block or have ended, then the next warp, then releases the block;
+// and a block until all its threads wait for the team or have ended, then the next block, then releases the team.
 #include "kernels/primitives/device_emulated.hpp"
 
 #include <boost/context/fiber.hpp>
 #include <boost/context/protected_fixedsize_stack.hpp>
+#include <deque>
 #include <exception>
+#include <map>
 #include <memory>
 #include <new>
 #include <numeric>
@@ -21,6 +24,9 @@ constexpr std::size_t kStackBytes = 256 * 1024;
 constexpr int kMostThreads = 1024;
 constexpr std::int64_t kMostBlocks = 2147483647;       // CUDA C++ programming guide, technical specifications: grid x
 constexpr std::int64_t kMostSharedBytes = 227 * 1024;  // the same, compute capability 9.0
+constexpr int kMostClusterBlocks = 16;                 // the same, non-portable sizes
+constexpr std::int64_t kMostTogether = 64;             // blocks of a cooperative launch, as on a small GPU ...
+constexpr std::int64_t kMostFibers = 16 * 1024;        // ... and threads: a stack with its guard page takes 2 of the 65530 mappings Linux grants
 
 Schedule schedule;
 
@@ -49,8 +55,9 @@ struct PooledStack {
   void deallocate(context::stack_context& stack) { stacks.give(stack); }
 };
 
-enum class State { ready, barrier, barrier_or, shuffle, ended };
-constexpr const char* kStateNames[] = {"runs", "waits at barrier()", "waits at barrier_or()", "waits at a shuffle", "has ended"};
+enum class State { ready, barrier, barrier_or, shuffle, team_barrier, ended };
+constexpr const char* kStateNames[] = {"runs", "waits at barrier()", "waits at barrier_or()", "waits at a shuffle", "waits at team_barrier()", "has ended"};
+constexpr const char* kTeamNames[] = {"block", "cluster", "grid"};
 
 struct Thread {
   context::fiber fiber, scheduler;
@@ -60,17 +67,44 @@ struct Thread {
   void* theirs = nullptr;
   std::size_t bytes = 0;
   int source_lane = 0;
+  TeamBarrier* team_barrier = nullptr;
 };
+
+std::string divergence(const Thread& a, const std::string& a_name, const Thread& b, const std::string& b_name) {
+  const bool exit = a.state == State::ended || b.state == State::ended;
+  return std::string(exit ? "early exit: " : "divergent barrier: ") + a_name + " " + kStateNames[int(a.state)] + ", " + b_name + " " + kStateNames[int(b.state)];
+}
+
+/// One launch, as all its blocks see it.
+struct Launch {
+  Team team;
+  int team_blocks;
+  const std::function<void()>& body;
+  std::mt19937_64 random{schedule.seed};
+  std::map<const TeamBarrier*, std::int64_t> teams{};  // who has waited where
+
+  /// 0 .. count-1 as the schedule says.
+  std::vector<int> order(int count) {
+    std::vector<int> turn(static_cast<std::size_t>(count));
+    std::iota(turn.begin(), turn.end(), 0);
+    if (schedule.order == Order::descending) std::reverse(turn.begin(), turn.end());
+    if (schedule.order == Order::random) std::shuffle(turn.begin(), turn.end(), random);
+    return turn;
+  }
+};
+
+class Block;
+thread_local Block* running = nullptr;
 
 /// One block: its threads and what the running one does to wait.
 class Block {
  public:
-  Block(std::int64_t block, int threads, const std::function<void()>& body, std::mt19937_64& random) : block_(block), random_(random), threads_(std::size_t(threads)) {
+  Block(Launch& launch, const detail::Here& here) : launch_(launch), here_(here), threads_(std::size_t(here.threads)) {
     for (Thread& thread : threads_) {
-      thread.fiber = context::fiber(std::allocator_arg, PooledStack{}, [this, &thread, &body](context::fiber&& scheduler) {
+      thread.fiber = context::fiber(std::allocator_arg, PooledStack{}, [this, &thread](context::fiber&& scheduler) {
         thread.scheduler = std::move(scheduler);
         try {
-          body();
+          launch_.body();
         } catch (const context::detail::forced_unwind&) {
           throw;  // Boost.Context ends an abandoned fiber with it
         } catch (...) {
@@ -82,30 +116,41 @@ class Block {
     }
   }
 
-  /// Until all threads have ended.
-  void run() {
+  /// Until all threads wait at the same barrier of the block (true: it opens) or of the team, or have ended (false).
+  bool run() {
+    running = this;
+    detail::here = here_;
     const int warps = (int(threads_.size()) + kWarp - 1) / kWarp;
-    do {
-      for (int warp : order(warps)) run_warp(warp);
-    } while (release());
+    for (int warp : launch_.order(warps)) run_warp(warp);
+    return meet();
+  }
+  void release() {
+    for (Thread& thread : threads_) thread.state = State::ready;
+  }
+
+  /// Whether the wait that the running thread asks for can end.
+  void check(Team team, int team_blocks, const TeamBarrier* barrier) const {
+    const auto refuse = [&](const std::string& what) { fail(name(threads_[std::size_t(detail::here.thread)]) + " waits " + what); };
+    const auto team_of = [](Team kind, int blocks) { return std::string("Team::") + kTeamNames[int(kind)] + " of " + std::to_string(blocks); };
+    if (team == Team::block && team_blocks == 1) return;
+    if (team != launch_.team || team_blocks != launch_.team_blocks)
+      refuse("for a " + team_of(team, team_blocks) + " in a launch with " + team_of(launch_.team, launch_.team_blocks));
+    if (team == Team::cluster) return;
+    if (!barrier) refuse("at no TeamBarrier");
+    if (barrier->arrived % unsigned(team_blocks) || barrier->arrived >> 63)
+      refuse("at a TeamBarrier with " + std::to_string(barrier->arrived) + " arrivals, which teams of " + std::to_string(team_blocks) + " cannot have left");
   }
 
   Thread& current() { return threads_[std::size_t(detail::here.thread)]; }
+  const std::vector<Thread>& threads() const { return threads_; }
+  std::string name(const Thread& thread) const { return "thread " + std::to_string(&thread - threads_.data()); }
+  std::int64_t index() const { return here_.block; }
 
  private:
-  /// 0 .. count-1 as the schedule says.
-  std::vector<int> order(int count) {
-    std::vector<int> turn(static_cast<std::size_t>(count));
-    std::iota(turn.begin(), turn.end(), 0);
-    if (schedule.order == Order::descending) std::reverse(turn.begin(), turn.end());
-    if (schedule.order == Order::random) std::shuffle(turn.begin(), turn.end(), random_);
-    return turn;
-  }
-
   void run_warp(int warp) {
     const int first = warp * kWarp, lanes = std::min(kWarp, int(threads_.size()) - first);
     do {
-      for (int lane : order(lanes)) {
+      for (int lane : launch_.order(lanes)) {
         Thread& thread = threads_[std::size_t(first + lane)];
         if (thread.state != State::ready) continue;
         detail::here.thread = first + lane;
@@ -123,7 +168,7 @@ class Block {
     if (waiting == end) return false;
     if (lanes < kWarp) fail("a shuffle in a warp of " + std::to_string(lanes) + " lanes: all 32 must exist");
     for (const Thread* thread = warp; thread != end; ++thread) {
-      if (thread->state != State::shuffle) fail(divergence(*waiting, *thread));
+      if (thread->state != State::shuffle) fail(divergence(*waiting, name(*waiting), *thread, name(*thread)));
       if (thread->bytes != waiting->bytes) fail("divergent shuffle: " + name(*waiting) + " and " + name(*thread) + " of one warp exchange values of different sizes");
     }
     for (Thread* thread = warp; thread != end; ++thread) std::memcpy(thread->theirs, warp[thread->source_lane].mine, thread->bytes);
@@ -131,36 +176,27 @@ class Block {
     return true;
   }
 
-  /// Lets a block whose threads all wait at the same barrier go on; false if all have ended.
-  bool release() {
+  /// Lets a block whose threads all wait at the same barrier of the block go on; false if they wait for the team or have ended.
+  bool meet() {
     const State kind = threads_[0].state;
     bool any = false;
     for (const Thread& thread : threads_) {
-      if (thread.state != kind) fail(divergence(threads_[0], thread));
+      if (thread.state != kind) fail(divergence(threads_[0], name(threads_[0]), thread, name(thread)));
       any |= thread.predicate;
     }
-    if (kind == State::ended) return false;
-    for (Thread& thread : threads_) {
-      thread.predicate = any;
-      thread.state = State::ready;
-    }
+    if (kind == State::ended || kind == State::team_barrier) return false;
+    for (Thread& thread : threads_) thread.predicate = any;
+    release();
     return true;
   }
 
-  std::string name(const Thread& thread) const { return "thread " + std::to_string(&thread - threads_.data()); }
-  std::string divergence(const Thread& a, const Thread& b) const {
-    const bool exit = a.state == State::ended || b.state == State::ended;
-    return std::string(exit ? "early exit: " : "divergent barrier: ") + name(a) + " " + kStateNames[int(a.state)] + ", " + name(b) + " " + kStateNames[int(b.state)];
-  }
-  [[noreturn]] void fail(const std::string& what) const { throw DeviceError("emulated: block " + std::to_string(block_) + ": " + what); }
+  [[noreturn]] void fail(const std::string& what) const { throw DeviceError("emulated: block " + std::to_string(here_.block) + ": " + what); }
 
-  std::int64_t block_;
-  std::mt19937_64& random_;
+  Launch& launch_;
+  const detail::Here here_;
   std::exception_ptr error_;
   std::vector<Thread> threads_;  // destroyed first: a fiber that still waits is unwound then
 };
-
-thread_local Block* running = nullptr;
 
 void wait(State kind) {
   Thread& thread = running->current();
@@ -168,23 +204,85 @@ void wait(State kind) {
   thread.scheduler = std::move(thread.scheduler).resume();
 }
 
+/// The blocks of one team, all of them alive.
+class RunningTeam {
+ public:
+  /// shared: the shared memory of its blocks.
+  template <class Shared>
+  RunningTeam(Launch& launch, std::int64_t team, std::int64_t blocks, int threads, const Shared& shared) : launch_(launch), team_(team) {
+    for (int i = 0; i < launch.team_blocks; ++i)
+      blocks_.emplace_back(launch, detail::Here{.thread = 0, .threads = threads, .block = team * launch.team_blocks + i, .blocks = blocks, .shared = shared[std::size_t(i)].get()});
+  }
+
+  /// Until all threads have ended.
+  void run() {
+    do {
+      bool interrupted;
+      do {
+        interrupted = false;
+        for (int i : launch_.order(launch_.team_blocks)) interrupted |= run(blocks_[std::size_t(i)]);
+      } while (interrupted);
+    } while (meet());
+  }
+
+ private:
+  /// Until all threads of a block wait for the team or have ended, or (true) until another block shall run first.
+  bool run(Block& block) {
+    while (block.run())
+      if (launch_.team_blocks > 1 && schedule.order == Order::random && launch_.random() % 2) return true;
+    return false;
+  }
+
+  /// Lets a team whose threads all wait at its barrier go on; false if all have ended.
+  bool meet() {
+    const Thread& first = blocks_[0].threads()[0];
+    for (const Block& block : blocks_) {
+      for (const Thread& thread : block.threads()) {
+        if (thread.state != first.state) fail(divergence(first, name(blocks_[0], first), thread, name(block, thread)));
+        if (thread.state == State::team_barrier && thread.team_barrier != first.team_barrier)
+          fail("divergent barrier: " + name(blocks_[0], first) + " and " + name(block, thread) + " wait at different TeamBarriers");
+      }
+    }
+    if (first.state == State::ended) return false;
+    if (first.team_barrier) {
+      const std::int64_t owner = launch_.teams.emplace(first.team_barrier, team_).first->second;
+      if (owner != team_) fail(name(blocks_[0], first) + " waits at the TeamBarrier of team " + std::to_string(owner));
+      first.team_barrier->arrived += unsigned(launch_.team_blocks);
+    }
+    for (Block& block : blocks_) block.release();
+    return true;
+  }
+
+  static std::string name(const Block& block, const Thread& thread) { return block.name(thread) + " of block " + std::to_string(block.index()); }
+  [[noreturn]] void fail(const std::string& what) const { throw DeviceError("emulated: team " + std::to_string(team_) + ": " + what); }
+
+  Launch& launch_;
+  std::int64_t team_;
+  std::deque<Block> blocks_;
+};
+
 struct AlignedDelete {
   void operator()(unsigned char* p) const { ::operator delete[](p, std::align_val_t(16)); }
 };
 
-/// The i-th block to run, a bijection of 0 .. blocks-1. Random: multiples of a number without a common divisor, from a random start.
-class BlockOrder {
+void refuse(const char* what, std::int64_t value, std::int64_t least, std::int64_t most) {
+  if (value >= least && value <= most) return;
+  throw DeviceError("emulated: a launch with " + std::to_string(value) + " " + what + ", not " + std::to_string(least) + " to " + std::to_string(most));
+}
+
+/// The i-th team to run, a bijection of 0 .. teams-1. Random: multiples of a number without a common divisor, from a random start.
+class TeamOrder {
  public:
-  BlockOrder(std::int64_t blocks, std::mt19937_64& random) : blocks_(blocks) {
+  TeamOrder(std::int64_t teams, std::mt19937_64& random) : teams_(teams) {
     if (schedule.order != Order::random) return;
-    start_ = std::int64_t(random() % std::uint64_t(blocks));
-    do stride_ = 1 + std::int64_t(random() % std::uint64_t(blocks));
-    while (std::gcd(stride_, blocks) != 1);
+    start_ = std::int64_t(random() % std::uint64_t(teams));
+    do stride_ = 1 + std::int64_t(random() % std::uint64_t(teams));
+    while (std::gcd(stride_, teams) != 1);
   }
-  std::int64_t operator()(std::int64_t i) const { return schedule.order == Order::descending ? blocks_ - 1 - i : (start_ + i * stride_) % blocks_; }
+  std::int64_t operator()(std::int64_t i) const { return schedule.order == Order::descending ? teams_ - 1 - i : (start_ + i * stride_) % teams_; }
 
  private:
-  std::int64_t blocks_, start_ = 0, stride_ = 1;
+  std::int64_t teams_, start_ = 0, stride_ = 1;
 };
 
 }  // namespace
@@ -212,31 +310,41 @@ void wait_shuffle(const void* mine, void* theirs, std::size_t bytes, int source_
   wait(State::shuffle);
 }
 
-void launch(std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body) {
-  const auto refuse = [](const char* what, std::int64_t value, std::int64_t least, std::int64_t most) {
-    if (value >= least && value <= most) return;
-    throw DeviceError("emulated: a launch with " + std::to_string(value) + " " + what + ", not " + std::to_string(least) + " to " + std::to_string(most));
-  };
-  refuse("blocks", blocks, 1, kMostBlocks);
+void wait_team(Team team, int team_blocks, TeamBarrier* barrier) {
+  running->check(team, team_blocks, barrier);
+  if (team == Team::block) return wait(State::barrier);
+  running->current().team_barrier = team == Team::grid ? barrier : nullptr;
+  wait(State::team_barrier);
+}
+
+std::int64_t resident_blocks(int threads, std::int64_t shared_bytes) {
   refuse("threads a block", threads, 1, kMostThreads);
   refuse("bytes of shared memory", shared_bytes, 0, kMostSharedBytes);
+  return std::min(kMostTogether, kMostFibers / threads);
+}
+
+void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body) {
+  refuse("blocks", blocks, 1, kMostBlocks);
+  const std::int64_t together = resident_blocks(threads, shared_bytes);
+  refuse("blocks a team", team_blocks, 1, team == Team::block ? 1 : team == Team::cluster ? kMostClusterBlocks : kMostBlocks);
+  if (blocks % team_blocks) throw DeviceError("emulated: a launch with " + std::to_string(blocks) + " blocks in teams of " + std::to_string(team_blocks));
+  if (team == Team::grid) refuse("blocks that run together", blocks, 1, together);
   if (running) throw DeviceError("emulated: a kernel cannot launch a kernel");
 
-  std::mt19937_64 random(schedule.seed);
-  const BlockOrder block_at(blocks, random);
-  const std::unique_ptr<unsigned char[], AlignedDelete> shared(static_cast<unsigned char*>(::operator new[](std::size_t(shared_bytes), std::align_val_t(16))));
+  Launch launch{.team = team, .team_blocks = team_blocks, .body = thread_body};
+  const std::int64_t teams = blocks / team_blocks;
+  const TeamOrder team_at(teams, launch.random);
+  std::vector<std::unique_ptr<unsigned char[], AlignedDelete>> shared;
+  for (int i = 0; i < team_blocks; ++i) shared.emplace_back(static_cast<unsigned char*>(::operator new[](std::size_t(shared_bytes), std::align_val_t(16))));
   struct Leave {
     ~Leave() {
       running = nullptr;
       here = {};
     }
   } leave;
-  for (std::int64_t i = 0; i < blocks; ++i) {
-    std::memset(shared.get(), 0xff, std::size_t(shared_bytes));
-    here = {.thread = 0, .threads = threads, .block = block_at(i), .blocks = blocks, .shared = shared.get()};
-    Block block(here.block, threads, thread_body, random);
-    running = &block;
-    block.run();
+  for (std::int64_t i = 0; i < teams; ++i) {
+    for (const auto& memory : shared) std::memset(memory.get(), 0xff, std::size_t(shared_bytes));
+    RunningTeam(launch, team_at(i), blocks, threads, shared).run();
   }
 }
 

@@ -22,15 +22,23 @@ class TheEmulatedGpu : public ::testing::Test {
   ~TheEmulatedGpu() override { set_schedule({}); }
 };
 
-/// What a launch throws as DeviceError; empty: nothing.
-template <class... Arguments>
-std::string error_of(const Arguments&... arguments) {
+/// What work throws as DeviceError; empty: nothing.
+template <class Work>
+std::string thrown_by(const Work& work) {
   try {
-    launch(arguments...);
+    work();
   } catch (const DeviceError& error) {
     return error.what();
   }
   return "";
+}
+template <class... Arguments>
+std::string error_of(const Arguments&... arguments) {
+  return thrown_by([&] { launch(arguments...); });
+}
+template <class... Arguments>
+std::string team_error_of(const Arguments&... arguments) {
+  return thrown_by([&] { launch_team(arguments...); });
 }
 
 PRNN_KERNEL indices_kernel(std::int64_t* out) {
@@ -299,6 +307,247 @@ TEST_F(TheEmulatedGpu, RefusesALaunchThatAGpuWouldRefuse) {
   EXPECT_EQ(x, 0);
 }
 
+// --- teams ------------------------------------------------------------------------------------------------------------
+
+/// The block of the same team that comes after this one; after the last, the first.
+int next_block(int team_blocks) {
+  const int block = int(block_index());
+  return block / team_blocks * team_blocks + (block + 1) % team_blocks;
+}
+
+/// Threads hand values to their neighbours in the next block through global memory `rounds` times. box, out [block, thread].
+template <class T>
+PRNN_KERNEL team_ring_kernel(Team team, int team_blocks, TeamBarrier* barriers, int rounds, bool before_reading, bool before_writing, T* box, T* out) {
+  TeamBarrier* const mine = team == Team::grid ? barriers + block_index() / team_blocks : nullptr;
+  const std::int64_t me = block_index() * thread_count() + thread_index();
+  T value = T(me);
+  for (int round = 0; round < rounds; ++round) {
+    store_for_team(box + me, value);
+    if (before_reading) team_barrier(team, team_blocks, mine);
+    barrier();  // blocks may take turns here, too
+    value = load_shared_by_team(box + next_block(team_blocks) * thread_count() + (thread_index() + 1) % thread_count());
+    if (before_writing) team_barrier(team, team_blocks, mine);
+  }
+  out[me] = value;
+}
+
+/// Whether every value has come to where `rounds` hops lead. barriers: one a team.
+template <class T>
+bool rings(Team team, int team_blocks, int teams, TeamBarrier* barriers, bool before_reading = true, bool before_writing = true) {
+  const int threads = 40, blocks = teams * team_blocks, rounds = 3;
+  std::vector<T> box(std::size_t(blocks * threads), T(-1)), out(box.size(), T(-1));
+  launch_team(team, team_blocks, &team_ring_kernel<T>, blocks, threads, 0, nullptr, team, team_blocks, barriers, rounds, before_reading, before_writing, box.data(), out.data());
+  bool right = true;
+  for (int block = 0; block < blocks; ++block) {
+    const int from = block / team_blocks * team_blocks + (block + rounds) % team_blocks;
+    for (int thread = 0; thread < threads; ++thread) right &= out[std::size_t(block * threads + thread)] == T(from * threads + (thread + rounds) % threads);
+  }
+  return right;
+}
+
+TEST_F(TheEmulatedGpu, ExchangesValuesBetweenTheBlocksOfATeam) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    for (const int size : {1, 2, 6, 16}) {
+      EXPECT_TRUE(rings<float>(Team::cluster, size, 3, nullptr));
+      EXPECT_TRUE(rings<double>(Team::cluster, size, 3, nullptr));
+      std::array<TeamBarrier, 3> barriers{};
+      for (const int launches : {1, 2}) {  // the second goes on from the counts that the first has left
+        EXPECT_TRUE(launches == 1 ? rings<int>(Team::grid, size, 3, barriers.data()) : rings<std::int64_t>(Team::grid, size, 3, barriers.data()));
+        for (const TeamBarrier& barrier : barriers) EXPECT_EQ(barrier.arrived, unsigned(launches * 2 * 3 * size));
+      }
+    }
+    EXPECT_TRUE(rings<float>(Team::block, 1, 3, nullptr));
+  }
+}
+
+TEST_F(TheEmulatedGpu, ShowsAMissingTeamBarrier) {
+  for (const bool first : {true, false}) {
+    int wrong = 0;
+    for (const Schedule schedule : kSchedules) {
+      set_schedule(schedule);
+      wrong += !rings<int>(Team::cluster, 4, 2, nullptr, !first, first);
+    }
+    EXPECT_GT(wrong, 0) << first;
+  }
+}
+
+/// Every block barrier and the end of a block leave a mark.
+PRNN_KERNEL team_trail_kernel(int team_blocks, Trail* trail) {
+  for (int i = 0; i < 4; ++i) {
+    trail->blocks[trail->count++] = block_index();
+    if (i == 1) team_barrier(Team::cluster, team_blocks, nullptr);
+    barrier();
+  }
+}
+
+TEST_F(TheEmulatedGpu, OrdersTeamsAndTheirBlocksAsTheScheduleSays) {
+  const auto run = [](Schedule schedule) {
+    set_schedule(schedule);
+    Trail trail;
+    launch_team(Team::cluster, 3, &team_trail_kernel, 6, 1, 0, nullptr, 3, &trail);
+    EXPECT_EQ(trail.count, 24);
+    return std::vector<std::int64_t>(trail.blocks, trail.blocks + 24);
+  };
+  const std::vector<std::int64_t> up{0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 3, 3, 4, 4, 5, 5};
+  EXPECT_EQ(run({}), up);
+  EXPECT_EQ(run({Order::descending}), (std::vector<std::int64_t>{5, 5, 4, 4, 3, 3, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0, 2, 2, 1, 1, 0, 0}));
+  std::set<std::vector<std::int64_t>> trails;
+  std::set<bool> taking_turns;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    const std::vector<std::int64_t> trail = run({Order::random, seed});
+    EXPECT_EQ(trail, run({Order::random, seed}));
+    trails.insert(trail);
+    taking_turns.insert(trail[0] != trail[1]);  // another block ran while the first stood at its own barrier
+    EXPECT_EQ(std::set(trail.begin(), trail.begin() + 12).size(), 3u);
+    std::vector<std::int64_t> early(trail.begin(), trail.begin() + 6);
+    std::sort(early.begin(), early.end());
+    const std::int64_t first = early[0];
+    EXPECT_EQ(early, (std::vector<std::int64_t>{first, first, first + 1, first + 1, first + 2, first + 2}));  // none passes the team barrier alone
+  }
+  EXPECT_GT(trails.size(), 10u);
+  EXPECT_EQ(taking_turns.size(), 2u);
+}
+
+/// Blocks of team t wait t times.
+PRNN_KERNEL uneven_teams_kernel(int team_blocks, TeamBarrier* barriers, int* ended) {
+  const int team = int(block_index()) / team_blocks;
+  for (int i = 0; i < team; ++i) team_barrier(Team::grid, team_blocks, barriers + team);
+  if (thread_index() == 0) ++ended[team];
+}
+
+TEST_F(TheEmulatedGpu, LetsTeamsOfALaunchWaitIndependentlyOfEachOther) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    std::array<TeamBarrier, 4> barriers{};
+    std::array<int, 4> ended{};
+    EXPECT_EQ(team_error_of(Team::grid, 4, &uneven_teams_kernel, 16, 33, 0, nullptr, 4, barriers.data(), ended.data()), "");
+    for (std::size_t team = 0; team < 4; ++team) {
+      EXPECT_EQ(ended[team], 4);
+      EXPECT_EQ(barriers[team].arrived, 4 * team);
+    }
+  }
+}
+
+/// Counts the words of shared memory that are not NaN at the start, and those that another block has changed.
+PRNN_KERNEL own_memory_kernel(int team_blocks, int words, int* dirty, int* changed) {
+  int* const box = shared_memory<int>();
+  for (int i = thread_index(); i < words; i += thread_count()) {
+    *dirty += box[i] != -1;
+    box[i] = int(block_index());
+  }
+  team_barrier(Team::cluster, team_blocks, nullptr);
+  for (int i = thread_index(); i < words; i += thread_count()) *changed += box[i] != block_index();
+}
+
+TEST_F(TheEmulatedGpu, GivesEveryBlockOfATeamItsOwnSharedMemoryFilledWithNan) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    int dirty = 0, changed = 0;
+    launch_team(Team::cluster, 4, &own_memory_kernel, 12, 32, 4 * 1000, nullptr, 4, 1000, &dirty, &changed);
+    EXPECT_EQ(dirty, 0);
+    EXPECT_EQ(changed, 0);
+  }
+}
+
+/// Block `block` or its one thread (-1: all) ends, waits for its block alone or waits at another TeamBarrier while the others wait for the team.
+enum class Astray { ends, alone, elsewhere };
+PRNN_KERNEL astray_kernel(Team team, int team_blocks, TeamBarrier* barriers, Astray how, int block, int thread) {
+  const bool me = block_index() == block && (thread < 0 || thread_index() == thread);
+  TeamBarrier* const ours = barriers + block_index() / team_blocks;
+  if (me && how == Astray::ends) return;
+  if (me && how == Astray::alone) return barrier();
+  team_barrier(team, team_blocks, me && how == Astray::elsewhere ? barriers + 9 : ours);
+}
+PRNN_KERNEL mismatched_kernel(Team team, int team_blocks, TeamBarrier* barrier) { team_barrier(team, team_blocks, barrier); }
+
+TEST_F(TheEmulatedGpu, ReportsTeamBarriersAtWhichNotTheWholeTeamArrives) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    for (const Team team : {Team::cluster, Team::grid}) {
+      const auto error = [&](Astray how, int block, int thread) {
+        std::array<TeamBarrier, 10> barriers{};
+        return team_error_of(team, 3, &astray_kernel, 6, 64, 0, nullptr, team, 3, barriers.data(), how, block, thread);
+      };
+      EXPECT_EQ(error(Astray::ends, 1, -1), "emulated: team 0: early exit: thread 0 of block 0 waits at team_barrier(), thread 0 of block 1 has ended");
+      EXPECT_EQ(error(Astray::ends, 3, -1), "emulated: team 1: early exit: thread 0 of block 3 has ended, thread 0 of block 4 waits at team_barrier()");
+      EXPECT_EQ(error(Astray::alone, 5, -1), "emulated: team 1: early exit: thread 0 of block 3 waits at team_barrier(), thread 0 of block 5 has ended");
+      EXPECT_EQ(error(Astray::ends, 2, 40), "emulated: block 2: early exit: thread 0 waits at team_barrier(), thread 40 has ended");
+      EXPECT_EQ(error(Astray::alone, 2, 63), "emulated: block 2: divergent barrier: thread 0 waits at team_barrier(), thread 63 waits at barrier()");
+      EXPECT_EQ(error(Astray::elsewhere, 4, 7),
+                team == Team::cluster ? "" : "emulated: team 1: divergent barrier: thread 0 of block 3 and thread 7 of block 4 wait at different TeamBarriers");
+      EXPECT_EQ(error(Astray::ends, 6, -1), "");
+    }
+  }
+}
+
+TEST_F(TheEmulatedGpu, ReportsATeamBarrierThatIsNotTheTeams) {
+  TeamBarrier barrier{};
+  const auto error = [&](Team launched, int launched_blocks, Team team, int team_blocks, TeamBarrier* at) {
+    return team_error_of(launched, launched_blocks, &mismatched_kernel, 4, 1, 0, nullptr, team, team_blocks, at);
+  };
+  EXPECT_EQ(error(Team::grid, 2, Team::grid, 2, &barrier), "emulated: team 1: thread 0 of block 2 waits at the TeamBarrier of team 0");
+  set_schedule({Order::descending});
+  EXPECT_EQ(error(Team::grid, 2, Team::grid, 2, &barrier), "emulated: team 0: thread 0 of block 0 waits at the TeamBarrier of team 1");
+  set_schedule({});
+  EXPECT_EQ(error(Team::grid, 2, Team::grid, 2, nullptr), "emulated: block 0: thread 0 waits at no TeamBarrier");
+  EXPECT_EQ(error(Team::cluster, 2, Team::cluster, 4, nullptr), "emulated: block 0: thread 0 waits for a Team::cluster of 4 in a launch with Team::cluster of 2");
+  EXPECT_EQ(error(Team::cluster, 2, Team::grid, 2, &barrier), "emulated: block 0: thread 0 waits for a Team::grid of 2 in a launch with Team::cluster of 2");
+  EXPECT_EQ(error(Team::block, 1, Team::cluster, 1, nullptr), "emulated: block 0: thread 0 waits for a Team::cluster of 1 in a launch with Team::block of 1");
+  EXPECT_EQ(error(Team::block, 1, Team::block, 2, nullptr), "emulated: block 0: thread 0 waits for a Team::block of 2 in a launch with Team::block of 1");
+  EXPECT_EQ(error(Team::cluster, 2, Team::block, 1, nullptr), "");
+  EXPECT_EQ(error_of(&mismatched_kernel, 4, 1, 0, nullptr, Team::block, 1, nullptr), "");
+  barrier.arrived = 7;
+  EXPECT_EQ(error(Team::grid, 4, Team::grid, 4, &barrier), "emulated: block 0: thread 0 waits at a TeamBarrier with 7 arrivals, which teams of 4 cannot have left");
+  EXPECT_EQ(barrier.arrived, 7u);
+  barrier.arrived = ~0ull;  // never zeroed
+  EXPECT_EQ(error(Team::grid, 1, Team::grid, 1, &barrier),
+            "emulated: block 0: thread 0 waits at a TeamBarrier with 18446744073709551615 arrivals, which teams of 1 cannot have left");
+}
+
+TEST_F(TheEmulatedGpu, RefusesATeamThatAGpuWouldRefuse) {
+  const auto error = [](Team team, int team_blocks, std::int64_t blocks, int threads) { return team_error_of(team, team_blocks, &exit_kernel, blocks, threads, 0, nullptr, 1024); };
+  EXPECT_EQ(error(Team::block, 2, 4, 32), "emulated: a launch with 2 blocks a team, not 1 to 1");
+  EXPECT_EQ(error(Team::cluster, 0, 4, 32), "emulated: a launch with 0 blocks a team, not 1 to 16");
+  EXPECT_EQ(error(Team::cluster, 17, 34, 32), "emulated: a launch with 17 blocks a team, not 1 to 16");
+  EXPECT_EQ(error(Team::cluster, 4, 6, 32), "emulated: a launch with 6 blocks in teams of 4");
+  EXPECT_EQ(error(Team::cluster, 16, 160, 32), "");
+  EXPECT_EQ(error(Team::grid, 4, 0, 32), "emulated: a launch with 0 blocks, not 1 to 2147483647");
+  EXPECT_EQ(error(Team::grid, 4, 4, 1025), "emulated: a launch with 1025 threads a block, not 1 to 1024");
+  EXPECT_EQ(error(Team::grid, 32, 96, 32), "emulated: a launch with 96 blocks that run together, not 1 to 64");
+  EXPECT_EQ(error(Team::grid, 32, 64, 32), "");
+  EXPECT_EQ(error(Team::grid, 1, 17, 1024), "emulated: a launch with 17 blocks that run together, not 1 to 16");
+  for (const int threads : {1, 256, 1024}) EXPECT_EQ(error(Team::grid, 1, resident_blocks(&exit_kernel, threads, 0), threads), "");
+  EXPECT_EQ(resident_blocks(&exit_kernel, 256, 1000), 64);
+}
+
+TEST_F(TheEmulatedGpu, HoldsTheLargestTeams) {
+  for (const Team team : {Team::cluster, Team::grid}) {
+    TeamBarrier barrier{};
+    EXPECT_EQ(team_error_of(team, 16, &mismatched_kernel, 16, 1024, 232448, nullptr, team, 16, &barrier), "");
+    EXPECT_EQ(barrier.arrived, team == Team::grid ? 16u : 0u);
+  }
+}
+
+PRNN_KERNEL throwing_team_kernel(int* alive) {
+  const Counted counted(alive);
+  team_barrier(Team::cluster, 3, nullptr);
+  if (block_index() == 1 && thread_index() == 9) throw std::out_of_range("thrown in a kernel");
+  team_barrier(Team::cluster, 3, nullptr);
+}
+
+TEST_F(TheEmulatedGpu, UnwindsEveryThreadOfATeamInWhichOneThrows) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    int alive = 0;
+    EXPECT_THROW(launch_team(Team::cluster, 3, &throwing_team_kernel, 3, 64, 0, nullptr, &alive), std::out_of_range);
+    EXPECT_EQ(alive, 0);
+    EXPECT_TRUE(rings<int>(Team::cluster, 4, 1, nullptr));  // the next launch is none the worse
+  }
+}
+
+// --- global memory and recorded work ----------------------------------------------------------------------------------
+
 struct Extremes {
   std::int64_t least_long = 100;
   int least = 100, most = -100, either = 0;
@@ -352,6 +601,30 @@ TEST_F(TheEmulatedGpu, LoadsAndStoresEveryStorageTypeWithOneRounding) {
   EXPECT_EQ(load(&d), 1.0 + 0x1p-52);
   EXPECT_EQ(load(&b), 1.0f + 0x1p-7f);
   EXPECT_EQ(load(&h), 1.0f + 0x1p-10f);
+}
+
+TEST_F(TheEmulatedGpu, StreamsEveryStorageTypeWithTheBitsOfLoadAndStore) {
+  const auto check = [](auto storage, double value) {
+    using T = decltype(storage);
+    T stored{}, streamed{};
+    store(&stored, compute_t<T>(value));
+    store_streaming(&streamed, compute_t<T>(value));
+    const T loaded = load_streaming(&streamed);
+    EXPECT_NE(widen(stored), 0);
+    EXPECT_EQ(widen(streamed), widen(stored));
+    EXPECT_EQ(widen(loaded), widen(stored));
+  };
+  for (const double value : {1.0 + 0x1.8p-8, 1.0 + 0x1.8p-11, -1.0 / 3, 0x1p-20}) {
+    check(float{}, value);
+    check(double{}, value);
+    check(Bf16{}, value);
+    check(F16{}, value);
+  }
+  const std::array<Bf16, 2> pair{to_bf16(1.0f), to_bf16(-2.0f)};
+  std::uint32_t word, streamed;
+  std::memcpy(&word, pair.data(), sizeof word);
+  streamed = load_streaming(&word);
+  EXPECT_EQ(streamed, 0xc0003f80u);
 }
 
 TEST_F(TheEmulatedGpu, FillsExactlyTheBytesAskedFor) {

@@ -1,5 +1,5 @@
 // device_emulated.hpp: the emulated GPU, device.cuh's second back end. A launch runs on the calling host thread before launch() returns:
-// blocks one after another (so no grid sync), each thread of a block a fiber that runs until it waits for its warp or its block.
+// teams of blocks one after another, each thread of a team a fiber that runs until it waits for its warp, its block or its team.
 #pragma once
 
 #include <algorithm>
@@ -24,13 +24,21 @@ inline constexpr int kWarp = 32;
 
 // --- schedule: a right kernel gives the same bits under all of them ---------------------------------------------------
 enum class Order { ascending, descending, random };
-/// Order of blocks, of the warps of a block and of the lanes of a warp; random: drawn anew at every turn from the seed.
+/// Order of teams, of the blocks of a team, of the warps of a block and of the lanes of a warp; random: drawn anew at every turn from the
+/// seed, and a team's other blocks may run while one stands at its own barrier.
 struct Schedule {
   Order order = Order::ascending;
   std::uint64_t seed = 0;
 };
 /// For the launches that follow, of all host threads; not while one runs.
 void set_schedule(Schedule);
+
+/// Who waits for each other: a block alone, the blocks of a thread-block cluster, blocks of a cooperative launch.
+enum class Team { block, cluster, grid };
+/// In global memory, zero once; one a team, all of one size; only for Team::grid. It only ever grows: nothing is reset between launches.
+struct TeamBarrier {
+  unsigned long long arrived;
+};
 
 namespace detail {
 struct Here {
@@ -45,7 +53,9 @@ void wait_barrier();
 bool wait_barrier_or(bool predicate);
 /// Waits until all 32 lanes of the warp wait here too, then copies what lane source_lane brought into theirs.
 void wait_shuffle(const void* mine, void* theirs, std::size_t bytes, int source_lane);
-void launch(std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body);
+void wait_team(Team team, int team_blocks, TeamBarrier* barrier);
+void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body);
+std::int64_t resident_blocks(int threads, std::int64_t shared_bytes);
 }  // namespace detail
 
 // --- where am I -------------------------------------------------------------------------------------------------------
@@ -65,20 +75,23 @@ PRNN_DEVICE T* shared_memory() {
 }
 
 // --- warp: all 32 lanes take part. T is any trivially copyable type of whole 4-byte words -----------------------------
+namespace detail {
+template <class T>
+T take_from_lane(int source_lane, const T& x) {
+  static_assert(sizeof(T) % 4 == 0);
+  T y;
+  wait_shuffle(&x, &y, sizeof(T), source_lane);
+  return y;
+}
+}  // namespace detail
 template <class T>
 PRNN_DEVICE T shuffle_up(const T& x, int delta) {
-  static_assert(sizeof(T) % 4 == 0);
   const int lane = thread_index() % kWarp;
-  T y;
-  detail::wait_shuffle(&x, &y, sizeof(T), lane >= delta ? lane - delta : lane);
-  return y;
+  return detail::take_from_lane(lane >= delta ? lane - delta : lane, x);
 }
 template <class T>
 PRNN_DEVICE T shuffle_xor(const T& x, int mask) {
-  static_assert(sizeof(T) % 4 == 0);
-  T y;
-  detail::wait_shuffle(&x, &y, sizeof(T), (thread_index() ^ mask) % kWarp);
-  return y;
+  return detail::take_from_lane((thread_index() ^ mask) % kWarp, x);
 }
 
 // --- global memory ----------------------------------------------------------------------------------------------------
@@ -92,22 +105,49 @@ template <class T>
 PRNN_DEVICE T load_stored(const T* p) {
   return *p;
 }
+/// Two neighbouring 16-bit values, p at a whole word.
+template <class T>
+PRNN_DEVICE std::uint32_t load_pair(const T* p) {
+  static_assert(sizeof(T) == 2);
+  std::uint32_t word;
+  std::memcpy(&word, p, sizeof word);
+  return word;
+}
 /// Read-only data, storage -> compute.
 template <class T>
 PRNN_DEVICE compute_t<T> load(const T* p) {
   return widen(load_stored(p));
+}
+/// Data that will not be read again, as stored; a std::uint32_t holds two 16-bit values.
+template <class T>
+PRNN_DEVICE T load_streaming(const T* p) {
+  return *p;
 }
 /// Compute -> storage, one rounding.
 PRNN_DEVICE void store(float* p, float x) { *p = x; }
 PRNN_DEVICE void store(double* p, double x) { *p = x; }
 PRNN_DEVICE void store(Bf16* p, float x) { *p = to_bf16(x); }
 PRNN_DEVICE void store(F16* p, float x) { *p = to_f16(x); }
+/// The same for data that will not be read again.
+template <class T>
+PRNN_DEVICE void store_streaming(T* p, compute_t<T> x) {
+  store(p, x);
+}
+
+/// p[0] = x, p[1] = y, p at a whole word.
+template <class T>
+PRNN_DEVICE void store_pair_streaming(T* p, float x, float y) {
+  static_assert(sizeof(T) == 2);
+  store(p, x);
+  store(p + 1, y);
+}
 
 // --- atomics on global memory: fibers switch only where they wait, so plain arithmetic is atomic ----------------------
 PRNN_DEVICE void atomic_min(std::int64_t* p, std::int64_t x) { *p = std::min(*p, x); }
 PRNN_DEVICE void atomic_min(int* p, int x) { *p = std::min(*p, x); }
 PRNN_DEVICE void atomic_max(int* p, int x) { *p = std::max(*p, x); }
 PRNN_DEVICE void atomic_or(int* p, int x) { *p |= x; }
+PRNN_DEVICE void atomic_add(std::int64_t* p, std::int64_t x) { *p += x; }
 /// Maximum of values >= 0; NaN is larger than everything, so a maximum never loses one. *p must hold a value >= 0.
 PRNN_DEVICE void atomic_max_magnitude(double* p, double x) {
   std::uint64_t old_bits, new_bits;
@@ -117,12 +157,38 @@ PRNN_DEVICE void atomic_max_magnitude(double* p, double x) {
   std::memcpy(p, &new_bits, sizeof new_bits);
 }
 
+// --- teams: consecutive blocks that run together ----------------------------------------------------------------------
+/// Waits for all threads of all blocks of the team; load_shared_by_team then shows what any of them wrote to global memory before.
+PRNN_DEVICE void team_barrier(Team team, int team_blocks, TeamBarrier* barrier) { detail::wait_team(team, team_blocks, barrier); }
+/// What another block wrote in this launch. T: float, double, int, std::int64_t.
+template <class T>
+PRNN_DEVICE T load_shared_by_team(const T* p) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  return *p;
+}
+template <class T>
+PRNN_DEVICE void store_for_team(T* p, T x) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  *p = x;
+}
+
 // --- launches ---------------------------------------------------------------------------------------------------------
 /// Runs kernel on blocks x threads; throws DeviceError for a launch a GPU would refuse, for a wait that could never end, and passes on
 /// whatever the kernel throws.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), std::int64_t blocks, int threads, std::int64_t shared_bytes, void* /*stream*/, Arguments... args) {
-  detail::launch(blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(args)...); });
+  detail::launch(Team::block, 1, blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(args)...); });
+}
+/// Blocks that the emulated GPU holds at once: a launch of Team::grid may not have more.
+template <class... Parameters>
+std::int64_t resident_blocks(void (* /*kernel*/)(Parameters...), int threads, std::int64_t shared_bytes) {
+  return detail::resident_blocks(threads, shared_bytes);
+}
+/// As launch(); every team_blocks consecutive blocks are a team, and blocks is a multiple of it. A barrier at which not all of a team can
+/// arrive, or that is another team's, is a DeviceError.
+template <class... Parameters, class... Arguments>
+void launch_team(Team team, int team_blocks, void (*kernel)(Parameters...), std::int64_t blocks, int threads, std::int64_t shared_bytes, void* /*stream*/, Arguments... args) {
+  detail::launch(team, team_blocks, blocks, threads, shared_bytes, [&] { kernel(static_cast<Parameters>(args)...); });
 }
 /// bytes of `byte` from p on.
 inline void fill_async(void* p, int byte, std::int64_t bytes, void* /*stream*/) { std::memset(p, byte, std::size_t(bytes)); }

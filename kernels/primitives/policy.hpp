@@ -27,8 +27,14 @@ constexpr bool is_power_of_two(std::int64_t n) { return n > 0 && (n & (n - 1)) =
 // ---------------------------------------------------------------------------------------------------------------------
 // Sequential: one thread a channel
 
-/// Steps whose inputs seq_fused keeps in flight: 8 x 100 ns of arithmetic hide the 600 ns of a memory access.
-inline constexpr int kPrefetch = 8;
+/// Steps whose inputs a thread of seq_fused or shooting computes while those of as many steps after them are under way: two such sets have to fit
+/// into registers beside the step itself.
+template <class Cell, class T>
+inline constexpr int kAhead = Cell::kInputs * int(sizeof(compute_t<T>)) <= 4 ? 32 : sizeof(compute_t<T>) == 4 ? 16 : 8;
+
+/// Channels a thread: as many as make a 4-byte word of storage, where every row of the tensors starts at a whole word.
+template <class T>
+inline constexpr int kWordChannels = sizeof(T) < 4 ? int(4 / sizeof(T)) : 1;
 
 /// Threads a block at most: the inputs in flight take registers.
 inline constexpr int kMostSequentialThreads = 256;
@@ -43,6 +49,38 @@ constexpr SequentialPolicy sequential_policy(std::int64_t channels) {
   int threads = 32;
   while (threads < 128 && ceil_div(channels, threads) > 32 * kMultiprocessors) threads *= 2;
   return {threads};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Shooting: a team of blocks holds channels_a_block neighbouring channels and cuts each into `segments`
+
+struct ShootingPolicy {
+  int segments, overlap, channels_a_block, blocks_a_team;
+  bool operator==(const ShootingPolicy&) const = default;
+  Policy printed() const { return {{"segments", segments}, {"overlap", overlap}, {"channels_a_block", channels_a_block}, {"blocks_a_team", blocks_a_team}}; }
+};
+
+inline constexpr int kMostShootingThreads = 256;
+/// Lanes of a block: threads side by side along the channels.
+inline constexpr int kMostShootingLanes = 32;
+/// Blocks of a cluster (sm_90); larger teams are a whole grid.
+inline constexpr int kMostClusterBlocks = 16;
+inline constexpr int kMostTeamBlocks = 1024;
+
+/// Steps after which two states of a contractive cell are the same number: measured in regime paper (README: how to add a figure).
+constexpr int shooting_overlap(std::int64_t storage_bytes) { return storage_bytes == 8 ? 112 : 48; }
+
+/// Enough threads that memory never waits for them (256 a multiprocessor); segments no shorter than 8 steps.
+constexpr ShootingPolicy shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, std::int64_t storage_bytes) {
+  const std::int64_t channels = batch * hidden, word = storage_bytes < 4 && hidden % 2 == 0 ? 2 : 1;
+  const int overlap = shooting_overlap(storage_bytes);
+  const std::int64_t threads = kMultiprocessors * 256, segments = std::clamp<std::int64_t>(threads * word / channels, 1, std::max<std::int64_t>((seq_len - overlap) / 8, 1));
+  std::int64_t lanes = std::min<std::int64_t>(32, power_of_two_from(channels / word));
+  while (lanes > 8 && ceil_div(channels, lanes * word) < 120) lanes /= 2;
+  const std::int64_t groups = ceil_div(channels, lanes * word);
+  std::int64_t blocks = 1;
+  while (blocks < kMostClusterBlocks && groups * blocks < 120 && segments / blocks * lanes > 64) blocks *= 2;
+  return {int(segments), overlap, int(lanes * word), int(blocks)};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -97,6 +135,31 @@ inline std::string sequential_why_not(const char* solver, const Problem& p) {
   if (p.iteration_limit) return std::string(solver) + " has no iterations to limit";
   return policy_fault(
       p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= kMostSequentialThreads && n % 32 == 0; }, "must be a multiple of 32 from 32 to 256");
+}
+
+inline ShootingPolicy shooting_policy(const Problem& p) {
+  const ShootingPolicy shipped = shooting_policy(p.batch, p.hidden, p.seq_len, size_of(p.storage));
+  return {chosen(p.policy, "segments", shipped.segments), chosen(p.policy, "overlap", shipped.overlap), chosen(p.policy, "channels_a_block", shipped.channels_a_block),
+          chosen(p.policy, "blocks_a_team", shipped.blocks_a_team)};
+}
+
+inline std::string shooting_why_not(const Problem& p) {
+  if (p.iteration_limit) return "shooting has no iterations to limit";
+  std::string fault = policy_fault(
+      p.policy, "segments", [](std::int64_t n) { return n >= 1 && n <= 1 << 20; }, "must be 1 to 1048576");
+  if (fault.empty()) {
+    fault = policy_fault(
+        p.policy, "overlap", [](std::int64_t n) { return n >= 0 && n <= 1 << 20; }, "must be 0 to 1048576");
+  }
+  if (fault.empty()) {
+    fault = policy_fault(
+        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostShootingLanes; }, "must be a power of two up to 32");
+  }
+  if (fault.empty()) {
+    fault = policy_fault(
+        p.policy, "blocks_a_team", [](std::int64_t n) { return n >= 1 && n <= kMostTeamBlocks; }, "must be 1 to 1024");
+  }
+  return fault;
 }
 
 /// state: kState of the problem's cell.

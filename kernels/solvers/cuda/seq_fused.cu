@@ -1,56 +1,33 @@
 // seq_fused.cu: one thread a channel, the whole sequence in one launch: the baseline that a parallel solver has to beat.
 //   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D] -> h [B, L, kState, D], last [B, kState, D]
 // h_l = f(h_{l-1}, u_l), Danieli et al. 2025 (arXiv:2510.21450), eq. 2.1. Time-fused kernels of this kind: haste's IndRNN, FLA's HGRN.
-// The step is a chain of dependent operations (about 100 ns), a memory access takes several such chains: so a thread computes kPrefetch
-// steps from registers while the loads of the next kPrefetch are in flight. They are issued together and first touched a whole round later:
-// a GPU waits for groups of loads, and at the first instruction that needs one. Neighbouring threads are neighbouring channels: coalesced.
+#include "kernels/primitives/stream.cuh"
 #include "kernels/solvers/cuda/sequential.cuh"
 
 namespace prnn::PRNN_BACKEND {
 
-/// Inputs of kPrefetch steps, as stored.
-template <class Cell, class T>
-struct Round {
-  T u[kPrefetch][Cell::kInputs];
-};
-
-template <class Cell, class T>
+template <class Cell, class T, int V>
 PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1) seq_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> t, std::int64_t* nonfinite) {
   using C = compute_t<T>;
-  const std::int64_t channel = block_index() * thread_count() + thread_index(), b = channel / at.hidden, d = channel % at.hidden;
-  bool bad = false;
-  if (channel < at.channels()) {
-    C a[Cell::kWeights], h[Cell::kState];
-    load_weights(at, t, d, a);
-    load_start(at, t, b, d, a, h);
-    const T* const u = t.u + at.u(b, 0, 0, d);
-    /// Of steps base .. base + kPrefetch - 1, those that exist.
-    const auto fetch = [&](std::int64_t base) {
-      Round<Cell, T> round;
-      PRNN_UNROLL for (int j = 0; j < kPrefetch; ++j) {
-        if (base + j >= at.seq_len) continue;
-        PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) round.u[j][k] = load_stored(u + ((base + j) * Cell::kInputs + k) * at.hidden);
-      }
-      return round;
-    };
-    Round<Cell, T> now = fetch(0);
-    for (std::int64_t base = 0; base < at.seq_len; base += kPrefetch) {
-      const Round<Cell, T> ahead = fetch(base + kPrefetch);
-      PRNN_UNROLL for (int j = 0; j < kPrefetch; ++j) {
-        if (base + j >= at.seq_len) continue;
-        C inputs[Cell::kInputs], next[Cell::kState];
-        PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) inputs[k] = widen(now.u[j][k]);
-        guard_inputs<Cell>(inputs);
-        Cell::step(h, a, inputs, next);
-        PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) h[i] = next[i];
-        store_step(at, t, b, base + j, d, h);
-      }
-      now = ahead;
-    }
-    store_last(at, t, b, d, h);
-    bad = !all_finite(h);
+  if (thread_index() == 0) nonfinite[block_index()] = kNowhere;
+  barrier();
+  const std::int64_t channel = (block_index() * thread_count() + thread_index()) * V;
+  if (channel >= at.channels()) return;
+  const Place place = place_of_channel(at, channel);
+  Lane<Cell, T, V> lane;
+  load_lane(at, t, place, true, lane);
+  walk<kAhead<Cell, T>, Cell, T, V>(
+      at, t.u + at.u(place.b, 0, 0, place.d), 0, 0, at.seq_len,
+      [&](int v, const C(&inputs)[Cell::kInputs]) {
+        C next[Cell::kState];
+        Cell::step(lane.h[v], lane.a[v], inputs, next);
+        PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) lane.h[v][i] = next[i];
+      },
+      [] {}, [&](std::int64_t l) { store_lane(at, t, place, l, lane); });
+  PRNN_UNROLL for (int v = 0; v < V; ++v) {
+    store_last(at, t, place.b, place.d + v, lane.h[v]);
+    if (!all_finite(lane.h[v])) atomic_min(&nonfinite[block_index()], first_nonfinite(at, t.h, Place{place.b, place.d + v}, 0, at.seq_len));
   }
-  report_first_nonfinite(at, t.h, bad, b, d, nonfinite + block_index());
 }
 
 template <class Cell, class T>
@@ -60,16 +37,18 @@ class SeqFused final : public SequentialRun<Cell, T> {
   static std::string why_not(const Problem& p) {
     const std::string fault = sequential_why_not(kName, p);
     return fault.empty() ? policy_fault(
-                               p.policy, "prefetch", [](std::int64_t n) { return n == kPrefetch; }, "is compiled for 8")
+                               p.policy, "prefetch", [](std::int64_t n) { return n == kAhead<Cell, T>; }, "is not what this kernel is compiled for")
                          : fault;
   }
 
-  SeqFused(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine) {}
-  Policy policy() const override { return {{"threads", this->policy_.threads}, {"prefetch", kPrefetch}}; }
+  SeqFused(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine, p.hidden % kWordChannels<T> == 0 ? kWordChannels<T> : 1) {}
+  Policy policy() const override { return {{"threads", this->policy_.threads}, {"prefetch", kAhead<Cell, T>}}; }
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
-    prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Cell, T>, this->blocks_, this->policy_.threads, 0, stream, this->at_, RecurrenceTensors<T>(tensors),
-                               this->nonfinite_.template as<std::int64_t>());
+    const auto enqueue = [&](auto* kernel) {
+      prnn::PRNN_BACKEND::launch(kernel, this->blocks_, this->policy_.threads, 0, stream, this->at_, RecurrenceTensors<T>(tensors), this->nonfinite_.template as<std::int64_t>());
+    };
+    this->channels_a_thread_ == 1 ? enqueue(&seq_fused_kernel<Cell, T, 1>) : enqueue(&seq_fused_kernel<Cell, T, kWordChannels<T>>);
   }
 };
 

@@ -13,7 +13,9 @@ namespace prnn::PRNN_BACKEND {
 /// Step l of every channel, a thread each. The state travels between launches in `last` [B, kState, D], in compute type.
 template <class Cell, class T>
 PRNN_KERNEL step_kernel(Layout<Cell> at, std::int64_t l, RecurrenceTensors<T> t, std::int64_t* nonfinite) {
-  const std::int64_t channel = block_index() * thread_count() + thread_index(), b = channel / at.hidden, d = channel % at.hidden;
+  const std::int64_t channel = block_index() * thread_count() + thread_index();
+  const Place place = place_of_channel(at, channel);
+  const std::int64_t b = place.b, d = place.d;
   bool bad = false;
   if (channel < at.channels()) {
     compute_t<T> a[Cell::kWeights], u[Cell::kInputs], h[Cell::kState], next[Cell::kState];
@@ -30,15 +32,15 @@ PRNN_KERNEL step_kernel(Layout<Cell> at, std::int64_t l, RecurrenceTensors<T> t,
     store_last(at, t, b, d, next);
     bad = !all_finite(next);
   }
-  if (l + 1 == at.seq_len) report_first_nonfinite(at, t.h, bad, b, d, nonfinite + block_index());
+  if (l + 1 == at.seq_len) report_first_nonfinite(at, t.h, bad, place, nonfinite + block_index());
 }
 
-/// One thread a channel; a slot a block for the first state that is not finite.
+/// One thread a channel (or V neighbouring ones); a slot a block for the first state that is not finite.
 template <class Cell, class T>
 class SequentialRun : public Run {
  public:
   static constexpr bool kIterates = false, kDeterministic = true;
-  static std::int64_t workspace_bytes(const Problem& p) { return blocks_of(p) * std::int64_t(sizeof(std::int64_t)); }
+  static std::int64_t workspace_bytes(const Problem& p) { return ceil_div(p.batch * p.hidden, sequential_policy(p).threads) * std::int64_t(sizeof(std::int64_t)); }
 
   Policy policy() const override { return {{"threads", policy_.threads}}; }
   Outcome outcome() override {
@@ -48,8 +50,13 @@ class SequentialRun : public Run {
   }
 
  protected:
-  SequentialRun(const Problem& p, Machine& machine)
-      : at_(layout_of<Cell>(p)), policy_(sequential_policy(p)), blocks_(blocks_of(p)), machine_(machine), nonfinite_(machine, workspace_bytes(p)) {}
+  SequentialRun(const Problem& p, Machine& machine, int channels_a_thread = 1)
+      : at_(layout_of<Cell>(p)),
+        policy_(sequential_policy(p)),
+        channels_a_thread_(channels_a_thread),
+        blocks_(ceil_div(at_.channels() / channels_a_thread, policy_.threads)),
+        machine_(machine),
+        nonfinite_(machine, blocks_ * std::int64_t(sizeof(std::int64_t))) {}
 
   /// seq_len launches of the step kernel.
   void enqueue_steps(const RecurrenceTensors<T>& t, Stream stream) {
@@ -58,12 +65,10 @@ class SequentialRun : public Run {
 
   const Layout<Cell> at_;
   const SequentialPolicy policy_;
+  const int channels_a_thread_;
   const std::int64_t blocks_;
   Machine& machine_;
   const Buffer nonfinite_;  // [blocks] int64
-
- private:
-  static std::int64_t blocks_of(const Problem& p) { return ceil_div(p.batch * p.hidden, sequential_policy(p).threads); }
 };
 
 }  // namespace prnn::PRNN_BACKEND

@@ -1,0 +1,338 @@
+// shooting.cu: segments of a channel run at once from a guess, each starting early enough to forget it; only where two do not meet, Newton on the
+// boundaries. One launch.
+//   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D] -> h [B, L, kState, D], last [B, kState, D]
+// h_l = f(h_{l-1}, u_l), Danieli et al. 2025 (arXiv:2510.21450), eq. 2.1. Multiple shooting: Kiehl 1994, "Parallel multiple shooting for the
+// solution of initial value problems"; design section 8.
+//
+// Segment p runs the plain recurrence from state 0, `overlap` steps before its own first step (segments.hpp). s_p is its state there, e_p its last.
+// A cell that forgets makes s_p = e_{p-1} up to rounding: one pass over memory, nothing else. The overlap is a guess and never trusted: every
+// boundary is tested (continues()). Where one fails, rounds follow, until all pass:
+//     b_p = e_{p-1} + J_{p-1} (b_{p-1} - s_{p-1})    a scan; J the product of Jacobians along the last run, 0 where there was none
+//     rerun from b_p the segments whose start moves, now with J
+// After k rounds the first k boundaries are exact, whatever J is: a channel that nothing contracts is finished sequentially, a segment a round.
+//
+// A block holds `lanes` threads of neighbouring channels x the segments of a stretch of time; a team of blocks (cluster or grid) holds all
+// segments of its channels. J does not cross blocks: their stretches are long, and the exact prefix still grows by a segment a round.
+#include <bit>
+#include <vector>
+
+#include "kernels/primitives/policy.hpp"
+#include "kernels/primitives/register.hpp"
+#include "kernels/primitives/scan.cuh"
+#include "kernels/primitives/segments.hpp"
+#include "kernels/primitives/stream.cuh"
+
+namespace prnn::PRNN_BACKEND {
+
+/// A block's own slot, written at every launch.
+struct ShootingStatus {
+  std::int64_t nonfinite;  // first position, or kNowhere
+  std::int64_t failed;     // boundaries that failed at first
+  int rounds, unconverged;
+};
+
+/// What the blocks of a team show each other, in global memory: the state that each block's first segment starts from and the one its last
+/// ends in. Two copies, for odd and even rounds: nobody overwrites what is being read.
+template <class C, int K>
+struct TeamBoard {
+  State<C, K>* edges;      // [teams, 2, blocks, 2, width]
+  int* failed;             // [teams, 2, blocks]: a boundary inside the block fails
+  TeamBarrier* barriers;   // [teams]
+
+  static constexpr std::int64_t edges_of(std::int64_t blocks, int width) { return 4 * blocks * width; }
+
+  /// All threads of the team's blocks. True if any boundary of the team fails: one inside a block (failed_here) or one between two blocks.
+  /// runs_to: blocks of the team that have segments.
+  PRNN_DEVICE bool meet(Team team, std::int64_t group, int rank, int blocks, int runs_to, int width, int round, const State<C, K>* firsts, const State<C, K>* lasts, bool failed_here) const {
+    State<C, K>* const mine = edges + (group * 2 + (round & 1)) * 2 * blocks * width;
+    int* const flags = failed + (group * 2 + (round & 1)) * blocks;
+    for (int i = thread_index(); i < width; i += thread_count()) {
+      PRNN_UNROLL for (int k = 0; k < K; ++k) {
+        store_for_team(&mine[2 * rank * width + i].x[k], firsts[i].x[k]);
+        store_for_team(&mine[(2 * rank + 1) * width + i].x[k], lasts[i].x[k]);
+      }
+    }
+    const bool fails_inside = barrier_or(failed_here);
+    if (thread_index() == 0) store_for_team(&flags[rank], int(fails_inside));
+    team_barrier(team, blocks, barriers + group);
+    bool fails = false;
+    for (int r = thread_index(); r < runs_to; r += thread_count()) fails = fails || load_shared_by_team(&flags[r]) != 0;
+    for (int i = thread_index(); i < (runs_to - 1) * width; i += thread_count()) {
+      const int r = i / width, c = i - r * width;
+      fails = fails || !continues(read(mine + (2 * (r + 1)) * width + c).x, read(mine + (2 * r + 1) * width + c).x);
+    }
+    return barrier_or(fails);
+  }
+  /// The state that channel c ended in, in the block before.
+  PRNN_DEVICE State<C, K> before(std::int64_t group, int rank, int blocks, int width, int round, int c) const {
+    return read(edges + (group * 2 + (round & 1)) * 2 * blocks * width + (2 * rank - 1) * width + c);
+  }
+
+ private:
+  PRNN_DEVICE static State<C, K> read(const State<C, K>* p) {
+    State<C, K> state;
+    PRNN_UNROLL for (int k = 0; k < K; ++k) state.x[k] = load_shared_by_team(&p->x[k]);
+    return state;
+  }
+};
+
+/// Shared memory of a block: a row of `width` channels for each of its segments.
+template <class C, int K>
+struct ShootingShared {
+  State<C, K>* starts;     // [width]: of the first segment
+  State<C, K>* ends;       // [segments, width]
+  Affine<C, K>* products;  // [segments, width]: the Jacobian of the last run
+  Affine<C, K>* maps;      // [warps, lanes]: the scan's
+
+  static constexpr std::int64_t bytes(int threads, int lanes, int channels_a_thread) {
+    const std::int64_t cells = std::int64_t(threads) * channels_a_thread;
+    return (cells + lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>)) + (cells + BlockScan<Affine<C, K>>::shared_maps(threads, lanes)) * std::int64_t(sizeof(Affine<C, K>));
+  }
+  PRNN_DEVICE ShootingShared(unsigned char* base, int threads, int lanes, int channels_a_thread) {
+    starts = reinterpret_cast<State<C, K>*>(base);
+    ends = starts + lanes * channels_a_thread;
+    products = reinterpret_cast<Affine<C, K>*>(ends + threads * channels_a_thread);
+    maps = products + threads * channels_a_thread;
+  }
+};
+
+template <class Cell, class T, int V>
+PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 1) shooting_kernel(Layout<Cell> at, RecurrenceTensors<T> t, Segments cut, int log_lanes, Team team, int team_blocks,
+                                                                        TeamBoard<compute_t<T>, Cell::kState> board, ShootingStatus* status) {
+  using C = compute_t<T>;
+  constexpr int K = Cell::kState;
+  const int lanes = 1 << log_lanes, width = lanes * V, slots = thread_count() >> log_lanes;
+  const int g = thread_index() & (lanes - 1), slot = thread_index() >> log_lanes, column = g * V;
+  const std::int64_t block = block_index(), group = block / team_blocks;
+  const int rank = int(block - group * team_blocks);
+  const std::int64_t p = std::int64_t(rank) * slots + slot;
+  const bool runs = p < cut.count, exists = (group * lanes + g) * V < at.channels();
+  const Place place = place_of_channel(at, exists ? (group * lanes + g) * V : at.channels() - V);  // lanes beyond the last channel repeat it, and store nothing
+  const std::int64_t own = cut.own(p), stop = runs ? cut.end(p) : own;
+  const T* const u = t.u + at.u(place.b, 0, 0, place.d);
+  const ShootingShared<C, K> shared(shared_memory<unsigned char>(), thread_count(), lanes, V);
+  BlockScan<Affine<C, K>> scan(shared.maps, lanes);
+  if (thread_index() == 0) status[block] = {kNowhere, 0, 0, 0};
+
+  Lane<Cell, T, V> lane;
+  C start[V][K] = {}, product[V][K][K] = {};
+  load_lane(at, t, place, p == 0, lane);
+  walk<kAhead<Cell, T>, Cell, T, V>(
+      at, u, runs ? cut.first(p) : stop, own, stop,
+      [&](int v, const C(&inputs)[Cell::kInputs]) {
+        C next[K];
+        Cell::step(lane.h[v], lane.a[v], inputs, next);
+        PRNN_UNROLL for (int i = 0; i < K; ++i) lane.h[v][i] = next[i];
+      },
+      [&] {
+        PRNN_UNROLL for (int v = 0; v < V; ++v) {
+          PRNN_UNROLL for (int i = 0; i < K; ++i) start[v][i] = lane.h[v][i];
+        }
+      },
+      [&](std::int64_t l) {
+        if (exists) store_lane(at, t, place, l, lane);
+      });
+
+  for (int round = 0;; ++round) {
+    State<C, K> before[V] = {};
+    bool passes[V], failed = false;
+    PRNN_UNROLL for (int v = 0; v < V; ++v) {
+      const int cell = slot * width + column + v;
+      PRNN_UNROLL for (int i = 0; i < K; ++i) {
+        if (slot == 0) shared.starts[column + v].x[i] = start[v][i];
+        shared.ends[cell].x[i] = lane.h[v][i];
+        PRNN_UNROLL for (int j = 0; j < K; ++j) shared.products[cell].jacobian[i][j] = product[v][i][j];
+      }
+    }
+    barrier();
+    PRNN_UNROLL for (int v = 0; v < V; ++v) {
+      if (slot > 0) before[v] = shared.ends[(slot - 1) * width + column + v];
+      passes[v] = slot == 0 || !runs || continues(start[v], before[v].x);
+      failed = failed || !passes[v];
+    }
+    if (team_blocks == 1) {
+      if (!barrier_or(failed)) break;
+    } else {
+      const int runs_to = int(ceil_div(cut.count, slots));
+      if (!board.meet(team, group, rank, team_blocks, runs_to, width, round, shared.starts, shared.ends + (slots - 1) * width, failed)) break;
+      if (slot == 0 && rank > 0 && runs) {
+        PRNN_UNROLL for (int v = 0; v < V; ++v) {
+          before[v] = board.before(group, rank, team_blocks, width, round, column + v);
+          passes[v] = continues(start[v], before[v].x);
+        }
+      }
+    }
+    if (thread_index() == 0) status[block].rounds = round + 1;
+    if (round == 0 && exists) {
+      PRNN_UNROLL for (int v = 0; v < V; ++v) {
+        if (!passes[v]) atomic_add(&status[block].failed, 1);
+      }
+    }
+    if (round > cut.count) {  // the exact prefix has grown past the last segment: not reached
+      if (thread_index() == 0) status[block].unconverged = 1;
+      break;
+    }
+
+    bool again[V], any_again = false;
+    PRNN_UNROLL for (int v = 0; v < V; ++v) {
+      Affine<C, K> map;  // b_{p-1} - s_{p-1} -> b_p - s_p
+      PRNN_UNROLL for (int i = 0; i < K; ++i) {
+        map.offset[i] = passes[v] ? C(0) : before[v].x[i] - start[v][i];
+        PRNN_UNROLL for (int j = 0; j < K; ++j) map.jacobian[i][j] = slot == 0 ? C(0) : shared.products[(slot - 1) * width + column + v].jacobian[i][j];
+      }
+      if (v > 0) barrier();  // the scan before has been read
+      scan.publish(map);
+      barrier();
+      const Affine<C, K> earlier = scan.before();
+      C moved[K];
+      PRNN_UNROLL for (int i = 0; i < K; ++i) {
+        moved[i] = before[v].x[i];
+        PRNN_UNROLL for (int j = 0; j < K; ++j) moved[i] = map.jacobian[i][j] * earlier.offset[j] + moved[i];
+      }
+      if (!all_finite(moved)) {
+        PRNN_UNROLL for (int i = 0; i < K; ++i) moved[i] = before[v].x[i];
+      }
+      again[v] = runs && p > 0 && !(passes[v] && continues(start[v], moved));
+      any_again = any_again || again[v];
+      PRNN_UNROLL for (int i = 0; i < K; ++i) {
+        if (again[v]) start[v][i] = moved[i];
+        PRNN_UNROLL for (int j = 0; j < K; ++j) {
+          if (again[v]) product[v][i][j] = i == j ? C(1) : C(0);
+        }
+      }
+    }
+    if (!any_again) continue;
+    C h[V][K];
+    PRNN_UNROLL for (int v = 0; v < V; ++v) {
+      PRNN_UNROLL for (int i = 0; i < K; ++i) h[v][i] = start[v][i];
+    }
+    walk<1, Cell, T, V>(
+        at, u, own, own, stop,
+        [&](int v, const C(&inputs)[Cell::kInputs]) {
+          C next[K], jacobian[K][K], moved[K][K];
+          step_and_jacobian<Cell>(h[v], lane.a[v], inputs, next, jacobian);
+          PRNN_UNROLL for (int i = 0; i < K; ++i) {
+            PRNN_UNROLL for (int j = 0; j < K; ++j) {
+              moved[i][j] = jacobian[i][0] * product[v][0][j];
+              PRNN_UNROLL for (int k = 1; k < K; ++k) moved[i][j] = jacobian[i][k] * product[v][k][j] + moved[i][j];
+            }
+          }
+          PRNN_UNROLL for (int i = 0; i < K; ++i) {
+            h[v][i] = next[i];
+            PRNN_UNROLL for (int j = 0; j < K; ++j) {
+              if (again[v]) product[v][i][j] = moved[i][j];
+            }
+          }
+        },
+        [] {},
+        [&](std::int64_t l) {
+          PRNN_UNROLL for (int v = 0; v < V; ++v) {
+            if (!again[v] || !exists) continue;  // a channel that passes keeps its bits, whatever its neighbour does
+            PRNN_UNROLL for (int i = 0; i < K; ++i) store(t.h + at.h(place.b, l, i, place.d + v), h[v][i]);
+          }
+        });
+    PRNN_UNROLL for (int v = 0; v < V; ++v) {
+      PRNN_UNROLL for (int i = 0; i < K; ++i) {
+        if (again[v]) lane.h[v][i] = h[v][i];
+      }
+    }
+  }
+
+  if (!runs || !exists) return;
+  PRNN_UNROLL for (int v = 0; v < V; ++v) {
+    if (p + 1 == cut.count) store_last(at, t, place.b, place.d + v, lane.h[v]);
+    if (!all_finite(lane.h[v])) atomic_min(&status[block].nonfinite, first_nonfinite(at, t.h, Place{place.b, place.d + v}, own, stop));
+  }
+}
+
+template <class Cell, class T>
+class Shooting final : public Run {
+ public:
+  static constexpr const char* kName = "shooting";
+  static constexpr bool kIterates = false, kDeterministic = true;
+  static std::int64_t workspace_bytes(const Problem& p) { return Plan(p).workspace_bytes(); }
+  static std::string why_not(const Problem& p) { return shooting_why_not(p); }
+
+  Shooting(const Problem& p, Machine& machine)
+      : at_(layout_of<Cell>(p)), plan_(p), machine_(machine), status_(machine, plan_.status_bytes()), edges_(machine, plan_.edge_bytes()), flags_(machine, plan_.flag_bytes()) {
+    machine.fill(flags_.data(), 0, plan_.flag_bytes());  // the barriers start from zero, once
+  }
+
+  Policy policy() const override { return plan_.policy.printed(); }
+  int launches() const override { return 1; }
+  void launch(const Tensors& tensors, Stream stream) override {
+    const RecurrenceTensors<T> t(tensors);
+    if constexpr (kWordChannels<T> > 1) {
+      if (plan_.channels_a_thread > 1) return enqueue<kWordChannels<T>>(t, stream);
+    }
+    enqueue<1>(t, stream);
+  }
+
+  Outcome outcome() override {
+    std::vector<ShootingStatus> blocks(static_cast<std::size_t>(plan_.blocks));
+    machine_.download(blocks.data(), status_.data(), status_.bytes());
+    ShootingStatus all{kNowhere, 0, 0, 0};
+    for (const ShootingStatus& block : blocks) {
+      all.nonfinite = std::min(all.nonfinite, block.nonfinite);
+      all.failed += block.failed;
+      all.rounds = std::max(all.rounds, block.rounds);
+      all.unconverged |= block.unconverged;
+    }
+    return {.converged = !all.unconverged,
+            .rounds = all.rounds,
+            .boundaries = at_.channels() * (plan_.cut.count - 1),
+            .boundaries_failed = all.failed,
+            .nonfinite = place_of(at_, all.nonfinite)};
+  }
+
+ private:
+  using C = compute_t<T>;
+  static constexpr int K = Cell::kState;
+
+  /// A problem's policy, and what follows from it.
+  struct Plan {
+    explicit Plan(const Problem& p)
+        : policy(shooting_policy(p)),
+          channels_a_thread(p.hidden % kWordChannels<T> == 0 ? kWordChannels<T> : 1),
+          lanes(std::max(policy.channels_a_block / channels_a_thread, 1)),
+          cut(Segments::cut(p.seq_len, policy.segments, policy.overlap)),
+          threads(std::max<int>(int(std::min<std::int64_t>(ceil_div(cut.count, policy.blocks_a_team), kMostShootingThreads / lanes)) * lanes, 1)),
+          teams(ceil_div(p.batch * p.hidden, std::int64_t(lanes) * channels_a_thread)),
+          blocks(teams * policy.blocks_a_team) {
+      threads = int(ceil_div(threads, kWarp)) * kWarp;
+      const std::int64_t most = std::int64_t(threads / lanes) * policy.blocks_a_team;
+      if (cut.count > most) cut = Segments::cut(p.seq_len, most, policy.overlap);
+    }
+    std::int64_t status_bytes() const { return blocks * std::int64_t(sizeof(ShootingStatus)); }
+    std::int64_t edge_bytes() const { return policy.blocks_a_team == 1 ? 0 : teams * TeamBoard<C, K>::edges_of(policy.blocks_a_team, lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>)); }
+    std::int64_t flag_bytes() const { return policy.blocks_a_team == 1 ? 0 : teams * std::int64_t(sizeof(TeamBarrier)) + 2 * blocks * std::int64_t(sizeof(int)); }
+    std::int64_t workspace_bytes() const { return status_bytes() + edge_bytes() + flag_bytes(); }
+
+    ShootingPolicy policy;
+    int channels_a_thread, lanes;
+    Segments cut;
+    int threads;
+    std::int64_t teams, blocks;
+  };
+
+  template <int V>
+  void enqueue(const RecurrenceTensors<T>& t, Stream stream) {
+    TeamBarrier* const barriers = flags_.as<TeamBarrier>();
+    const TeamBoard<C, K> board{edges_.as<State<C, K>>(), reinterpret_cast<int*>(barriers + plan_.teams), barriers};
+    const int blocks_a_team = plan_.policy.blocks_a_team;
+    const Team team = blocks_a_team == 1 ? Team::block : blocks_a_team <= kMostClusterBlocks ? Team::cluster : Team::grid;
+    launch_team(team, blocks_a_team, &shooting_kernel<Cell, T, V>, plan_.blocks, plan_.threads, ShootingShared<C, K>::bytes(plan_.threads, plan_.lanes, V), stream, at_, t, plan_.cut,
+                std::countr_zero(unsigned(plan_.lanes)), team, blocks_a_team, board, status_.as<ShootingStatus>());
+  }
+
+  const Layout<Cell> at_;
+  const Plan plan_;
+  Machine& machine_;
+  const Buffer status_;  // [blocks] ShootingStatus
+  const Buffer edges_;   // see TeamBoard
+  const Buffer flags_;   // [teams] TeamBarrier, then TeamBoard::failed
+};
+
+PRNN_REGISTER_SOLVER(Shooting, kDevice);
+
+}  // namespace prnn::PRNN_BACKEND
