@@ -123,7 +123,7 @@ PRNN_HD inline F sigmoid(F x) {
 template <class F>
   requires(std::is_floating_point_v<F>)
 PRNN_HD inline F tanh_gate(F x) {
-  const F t = exp2_unit(F(-2.8853900817779268) * (x < F(0) ? -x : x));
+  const F t = exp2_unit(F(-2.8853900817779268) * std::fabs(x));
   return with_sign((F(1) - t) * reciprocal_unit(F(1) + t), x);
 }
 

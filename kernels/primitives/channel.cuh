@@ -13,13 +13,6 @@
 #include "kernels/primitives/convergence.hpp"
 #include "kernels/primitives/device.cuh"
 
-/// Before a loop whose index addresses register arrays: an array that is indexed at run time would lie in local memory.
-#if defined(__CUDACC__)
-#define PRNN_UNROLL _Pragma("unroll")
-#else
-#define PRNN_UNROLL
-#endif
-
 namespace prnn::PRNN_BACKEND {
 
 /// A channel's state as a value, for shuffles and shared memory.

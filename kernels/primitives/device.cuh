@@ -6,6 +6,15 @@
 
 #include "kernels/cells/scalar.hpp"
 
+/// PRNN_UNROLL stands before a loop whose index addresses register arrays: an array that is indexed at run time would lie in local memory.
+#if defined(__CUDACC__)
+#define PRNN_UNROLL _Pragma("unroll")
+#define PRNN_NO_UNROLL _Pragma("unroll 1")
+#else
+#define PRNN_UNROLL
+#define PRNN_NO_UNROLL
+#endif
+
 #if !defined(__CUDACC__)
 
 #include "kernels/primitives/device_emulated.hpp"
@@ -71,6 +80,9 @@ PRNN_DEVICE T shuffle_xor(const T& x, int mask) {
   return detail::exchange_words(x, [mask](std::uint32_t word) { return __shfl_xor_sync(kFullWarp, word, mask); });
 }
 
+/// Waits until all lanes of the warp are here; what they wrote to shared memory is seen by all.
+PRNN_DEVICE void warp_barrier() { __syncwarp(); }
+
 // --- global memory ----------------------------------------------------------------------------------------------------
 /// Storage -> compute of a value in a register.
 PRNN_DEVICE float widen(float x) { return x; }
@@ -86,12 +98,6 @@ PRNN_DEVICE F16 load_stored(const F16* p) { return {__ldg(&p->bits)}; }
 template <class T>
 PRNN_DEVICE compute_t<T> load(const T* p) {
   return widen(load_stored(p));
-}
-/// Two neighbouring 16-bit values, p at a whole word.
-template <class T>
-PRNN_DEVICE std::uint32_t load_pair(const T* p) {
-  static_assert(sizeof(T) == 2);
-  return __ldg(reinterpret_cast<const std::uint32_t*>(p));
 }
 /// Data that will not be read again, as stored.
 PRNN_DEVICE float load_streaming(const float* p) { return __ldcs(p); }
@@ -117,6 +123,26 @@ PRNN_DEVICE void store_streaming(F16* p, float x) { __stcs(&p->bits, detail::f16
 /// p[0] = x, p[1] = y, p at a whole word.
 PRNN_DEVICE void store_pair_streaming(Bf16* p, float x, float y) { __stcs(reinterpret_cast<__nv_bfloat162*>(p), __floats2bfloat162_rn(x, y)); }
 PRNN_DEVICE void store_pair_streaming(F16* p, float x, float y) { __stcs(reinterpret_cast<__half2*>(p), __floats2half2_rn(x, y)); }
+
+// --- asynchronous copies to shared memory -----------------------------------------------------------------------------
+/// *shared = *global, of 2, 4, 8 or 16 bytes, landed after wait_copies. 2 bytes cannot be copied asynchronously: they have landed at once.
+template <class Word>
+PRNN_DEVICE void copy_async(Word* shared, const Word* global) {
+  if constexpr (sizeof(Word) == 2) {
+    *shared = *global;
+  } else if constexpr (sizeof(Word) == 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(unsigned(__cvta_generic_to_shared(shared))), "l"(__cvta_generic_to_global(global)) : "memory");
+  } else {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(unsigned(__cvta_generic_to_shared(shared))), "l"(__cvta_generic_to_global(global)), "n"(int(sizeof(Word))) : "memory");
+  }
+}
+/// Makes one group of this thread's copies since the last commit.
+PRNN_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Until at most `under_way` of this thread's groups, the latest, have not landed.
+template <int under_way>
+PRNN_DEVICE void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(under_way) : "memory");
+}
 
 // --- atomics on global memory -----------------------------------------------------------------------------------------
 PRNN_DEVICE void atomic_min(std::int64_t* p, std::int64_t x) { atomicMin(reinterpret_cast<long long*>(p), static_cast<long long>(x)); }

@@ -6,6 +6,7 @@
 #include <boost/context/fiber.hpp>
 #include <boost/context/protected_fixedsize_stack.hpp>
 #include <deque>
+#include <deque>
 #include <exception>
 #include <map>
 #include <memory>
@@ -59,6 +60,13 @@ enum class State { ready, barrier, barrier_or, shuffle, team_barrier, ended };
 constexpr const char* kStateNames[] = {"runs", "waits at barrier()", "waits at barrier_or()", "waits at a shuffle", "waits at team_barrier()", "has ended"};
 constexpr const char* kTeamNames[] = {"block", "cluster", "grid"};
 
+/// An asynchronous copy that has not landed.
+struct Copy {
+  void* to;
+  const void* from;
+  std::size_t bytes;
+};
+
 struct Thread {
   context::fiber fiber, scheduler;
   State state = State::ready;
@@ -68,6 +76,7 @@ struct Thread {
   std::size_t bytes = 0;
   int source_lane = 0;
   TeamBarrier* team_barrier = nullptr;
+  std::deque<std::vector<Copy>> copies{1};  // groups in the order of their commits; the last is open
 };
 
 std::string divergence(const Thread& a, const std::string& a_name, const Thread& b, const std::string& b_name) {
@@ -308,6 +317,17 @@ void wait_shuffle(const void* mine, void* theirs, std::size_t bytes, int source_
   thread.bytes = bytes;
   thread.source_lane = source_lane;
   wait(State::shuffle);
+}
+
+void copy_async(void* shared, const void* global, std::size_t bytes) { running->current().copies.back().push_back({shared, global, bytes}); }
+
+void commit_copies() { running->current().copies.emplace_back(); }
+
+void wait_copies(int groups_under_way) {
+  auto& copies = running->current().copies;
+  for (; copies.size() > std::size_t(groups_under_way) + 1; copies.pop_front()) {
+    for (const Copy& copy : copies.front()) std::memcpy(copy.to, copy.from, copy.bytes);
+  }
 }
 
 void wait_team(Team team, int team_blocks, TeamBarrier* barrier) {

@@ -53,6 +53,9 @@ void wait_barrier();
 bool wait_barrier_or(bool predicate);
 /// Waits until all 32 lanes of the warp wait here too, then copies what lane source_lane brought into theirs.
 void wait_shuffle(const void* mine, void* theirs, std::size_t bytes, int source_lane);
+void copy_async(void* shared, const void* global, std::size_t bytes);
+void commit_copies();
+void wait_copies(int groups_under_way);
 void wait_team(Team team, int team_blocks, TeamBarrier* barrier);
 void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body);
 std::int64_t resident_blocks(int threads, std::int64_t shared_bytes);
@@ -94,6 +97,9 @@ PRNN_DEVICE T shuffle_xor(const T& x, int mask) {
   return detail::take_from_lane((thread_index() ^ mask) % kWarp, x);
 }
 
+/// Waits until all lanes of the warp are here; what they wrote to shared memory is seen by all.
+PRNN_DEVICE void warp_barrier() { detail::take_from_lane(thread_index() % kWarp, 0); }
+
 // --- global memory ----------------------------------------------------------------------------------------------------
 /// Storage -> compute of a value in a register.
 template <class T>
@@ -104,14 +110,6 @@ PRNN_DEVICE compute_t<T> widen(T x) {
 template <class T>
 PRNN_DEVICE T load_stored(const T* p) {
   return *p;
-}
-/// Two neighbouring 16-bit values, p at a whole word.
-template <class T>
-PRNN_DEVICE std::uint32_t load_pair(const T* p) {
-  static_assert(sizeof(T) == 2);
-  std::uint32_t word;
-  std::memcpy(&word, p, sizeof word);
-  return word;
 }
 /// Read-only data, storage -> compute.
 template <class T>
@@ -140,6 +138,19 @@ PRNN_DEVICE void store_pair_streaming(T* p, float x, float y) {
   static_assert(sizeof(T) == 2);
   store(p, x);
   store(p + 1, y);
+}
+
+// --- asynchronous copies to shared memory: they land at their wait, not before ----------------------------------------
+template <class Word>
+PRNN_DEVICE void copy_async(Word* shared, const Word* global) {
+  detail::copy_async(shared, global, sizeof(Word));
+}
+/// Makes one group of this thread's copies since the last commit.
+PRNN_DEVICE void commit_copies() { detail::commit_copies(); }
+/// Until at most `under_way` of this thread's groups, the latest, have not landed.
+template <int under_way>
+PRNN_DEVICE void wait_copies() {
+  detail::wait_copies(under_way);
 }
 
 // --- atomics on global memory: fibers switch only where they wait, so plain arithmetic is atomic ----------------------

@@ -27,11 +27,6 @@ constexpr bool is_power_of_two(std::int64_t n) { return n > 0 && (n & (n - 1)) =
 // ---------------------------------------------------------------------------------------------------------------------
 // Sequential: one thread a channel
 
-/// Steps whose inputs a thread of seq_fused or shooting computes while those of as many steps after them are under way: two such sets have to fit
-/// into registers beside the step itself.
-template <class Cell, class T>
-inline constexpr int kAhead = Cell::kInputs * int(sizeof(compute_t<T>)) <= 4 ? 32 : sizeof(compute_t<T>) == 4 ? 16 : 8;
-
 /// Channels a thread: as many as make a 4-byte word of storage, where every row of the tensors starts at a whole word.
 template <class T>
 inline constexpr int kWordChannels = sizeof(T) < 4 ? int(4 / sizeof(T)) : 1;
@@ -61,14 +56,14 @@ struct ShootingPolicy {
 };
 
 inline constexpr int kMostShootingThreads = 256;
-/// Lanes of a block: threads side by side along the channels.
+/// Threads side by side along the channels, at most: a warp.
 inline constexpr int kMostShootingLanes = 32;
 /// Blocks of a cluster (sm_90); larger teams are a whole grid.
 inline constexpr int kMostClusterBlocks = 16;
 inline constexpr int kMostTeamBlocks = 1024;
 
 /// Steps after which two states of a contractive cell are the same number: measured in regime paper (README: how to add a figure).
-constexpr int shooting_overlap(std::int64_t storage_bytes) { return storage_bytes == 8 ? 112 : 48; }
+constexpr int shooting_overlap(std::int64_t storage_bytes) { return storage_bytes == 8 ? 120 : 56; }
 
 /// Enough threads that memory never waits for them (256 a multiprocessor); segments no shorter than 8 steps.
 constexpr ShootingPolicy shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, std::int64_t storage_bytes) {
@@ -153,7 +148,7 @@ inline std::string shooting_why_not(const Problem& p) {
   }
   if (fault.empty()) {
     fault = policy_fault(
-        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostShootingLanes; }, "must be a power of two up to 32");
+        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= 2 * kMostShootingLanes; }, "must be a power of two up to 64");
   }
   if (fault.empty()) {
     fault = policy_fault(

@@ -9,11 +9,6 @@
 
 #include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/device.cuh"
-#if defined(__CUDACC__)
-#define PRNN_NO_UNROLL _Pragma("unroll 1")
-#else
-#define PRNN_NO_UNROLL
-#endif
 
 namespace prnn::PRNN_BACKEND {
 

@@ -1,10 +1,12 @@
 // stream.cuh: a thread walks its channels along the sequence, the inputs of the steps ahead already under way: what seq_fused and shooting
 // are made of.
 //
-// A step is a chain of dependent operations (60 ns), a memory access takes many such chains, and a machine at its memory's rate has tens of
-// kilobytes a multiprocessor under way. So a thread computes kAhead steps from registers while the loads of the next kAhead are in flight.
-// They are issued together and first touched a whole round later: a GPU waits for groups of loads, at the first instruction that needs one.
-// Neighbouring threads are neighbouring channels. A thread has V channels, so that it loads whole words of 16-bit storage.
+// A step is a chain of dependent operations (65 ns), a memory access takes many such chains, and a machine at its memory's rate has tens of
+// kilobytes a multiprocessor under way. So the inputs of the steps ahead are always on their way into a ring in shared memory, by
+// asynchronous copies: they need no registers, and none of the six scoreboards that the special-function units of the step's gates wait on.
+// (With loads into registers a wait for a gate became a wait for memory: 204 instead of 150 cycles a step on an H200.) Copies of 16 bytes, a
+// quarter of a row of four steps' inputs each, because issuing them is the warp's time too: with 4 bytes a step took 231 cycles.
+// Neighbouring threads are neighbouring channels; a thread has V channels, so that it reads whole words of 16-bit storage.
 #pragma once
 
 #include "kernels/primitives/channel.cuh"
@@ -25,14 +27,6 @@ struct alignas(sizeof(T) * V) Pack {
 };
 
 template <class T, int V>
-PRNN_DEVICE Pack<T, V> load_pack(const T* p) {
-  if constexpr (V == 1) {
-    return {{load_stored(p)}};
-  } else {
-    return prnn::detail::same_bits<Pack<T, V>>(load_pair(p));
-  }
-}
-template <class T, int V>
 PRNN_DEVICE void store_pack(T* p, const compute_t<T> (&x)[V]) {
   if constexpr (V == 1) {
     store_streaming(p, x[0]);
@@ -51,53 +45,160 @@ PRNN_DEVICE void load_lane(const Layout<Cell>& at, const RecurrenceTensors<T>& t
   }
 }
 
-/// h of step l, of V neighbouring channels.
+/// Stores the state of V neighbouring channels, component 0 at h.
 template <class Cell, class T, int V>
-PRNN_DEVICE void store_lane(const Layout<Cell>& at, const RecurrenceTensors<T>& t, const Place& place, std::int64_t l, const Lane<Cell, T, V>& lane) {
+PRNN_DEVICE void store_lane(T* h, std::int64_t hidden, const Lane<Cell, T, V>& lane) {
   PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) {
-    compute_t<T> h[V];
-    PRNN_UNROLL for (int v = 0; v < V; ++v) h[v] = lane.h[v][i];
-    store_pack<T, V>(t.h + at.h(place.b, l, i, place.d), h);
+    compute_t<T> x[V];
+    PRNN_UNROLL for (int v = 0; v < V; ++v) x[v] = lane.h[v][i];
+    store_pack<T, V>(h + i * hidden, x);
   }
 }
 
-/// Runs steps first .. stop - 1 of channels (b, d) .. (b, d + V - 1), u pointing at input 0 of step 0: advance(v, u) computes a step of channel
-/// d + v from its guarded inputs. Before step `own` (if it is run) calls arrive(); after that step and all later ones l calls keep(l).
-template <int kAhead, class Cell, class T, int V, class Advance, class Arrive, class Keep>
-PRNN_DEVICE void walk(const Layout<Cell>& at, const T* u, std::int64_t first, std::int64_t own, std::int64_t stop, Advance&& advance, Arrive&& arrive, Keep&& keep) {
-  struct Steps {
-    Pack<T, V> u[kAhead][Cell::kInputs];
-  };
-  const std::int64_t step = Cell::kInputs * at.hidden;
-  const T* row = u + first * step;
-  const auto within = [](std::int64_t steps) { return int(steps < 0 ? 0 : steps < kAhead ? steps : kAhead); };
-  const auto fetch = [&](std::int64_t left) {
-    Steps steps;
-    const int some = within(left);
-    PRNN_UNROLL for (int j = 0; j < kAhead; ++j) {
-      if (j >= some) continue;
-      PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) steps.u[j][k] = load_pack<T, V>(row + j * step + k * at.hidden);
+/// The inputs ahead of a thread's channels, steps first .. stop - 1, of `lanes` threads side by side that walk together.
+/// Shared memory of the block: a ring [kSteps, kInputs, threads] of words, one word a thread.
+/// kChunks: copied 16 bytes at a time; a lane then copies for its neighbours, so all lanes of a warp have to take part in every group.
+template <class Cell, class T, int V, bool kChunks>
+class InputStream {
+ public:
+  static constexpr int kGroup = 8;  // steps that are waited for together
+  static constexpr int kSteps = sizeof(T) == 8 ? 16 : 32;
+  using Word = Pack<T, V>;
+
+  PRNN_HD static constexpr std::int64_t bytes(int threads) { return std::int64_t(kSteps) * Cell::kInputs * std::int64_t(sizeof(Word)) * threads; }
+
+  /// first_channel: of the threads' first lane.
+  PRNN_DEVICE InputStream(unsigned char* shared, const Layout<Cell>& at, const T* u, std::int64_t first_channel, const Place& place, int lanes, std::int64_t first, std::int64_t stop)
+      : ring_(reinterpret_cast<Word*>(shared) + thread_index()), hidden_(at.hidden), left_((stop - first) * Cell::kInputs) {
+    if constexpr (kChunks) {
+      const int lane = thread_index() & (lanes - 1), chunks = lanes / kWordsACopy, chunk = lane & (chunks - 1);
+      const std::int64_t channel = first_channel + chunk * (kWordsACopy * V), last = at.channels() - kWordsACopy * V;
+      const Place copied = place_of_channel(at, channel < last ? channel : last);
+      row_ = lane / chunks;
+      from_ = u + at.u(copied.b, first, 0, copied.d) + row_ * hidden_;
+      to_ = ring_ + row_ * thread_count() + (chunk * kWordsACopy - lane);
+    } else {
+      from_ = u + at.u(place.b, first, 0, place.d);
+      to_ = ring_;
     }
-    row += kAhead * step;
-    return steps;
-  };
-  Steps now = fetch(stop - first);
-  for (std::int64_t base = first; base < stop; base += kAhead) {
-    const Steps ahead = fetch(stop - base - kAhead);
-    const int some = within(stop - base), skip = within(own - base);
-    PRNN_UNROLL for (int j = 0; j < kAhead; ++j) {
-      if (j >= some) continue;
-      if (j == skip && base + j == own) arrive();
-      PRNN_UNROLL for (int v = 0; v < V; ++v) {
-        compute_t<T> inputs[Cell::kInputs];
-        PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) inputs[k] = widen(now.u[j][k].x[v]);
-        guard_inputs<Cell>(inputs);
-        advance(v, inputs);
-      }
-      if (j >= skip) keep(base + j);
+    PRNN_NO_UNROLL for (int group = 0; group < kAhead; ++group) {
+      copy_group();
+      commit_ahead();
     }
-    now = ahead;
   }
+
+  /// Waits for the next group of kGroup steps; the group before may not be read any more.
+  PRNN_DEVICE void wait() {
+    read_ = read_ + kGroup == kSteps ? 0 : read_ + kGroup;
+    wait_copies<kAhead - 1>();
+    if constexpr (kChunks) warp_barrier();
+  }
+  /// Inputs of step j of the group.
+  PRNN_DEVICE void read(int j, Word (&words)[Cell::kInputs]) const {
+    PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) words[k] = ring_[((read_ + j) * Cell::kInputs + k) * thread_count()];
+  }
+  /// Once for each step j of a group, at any time between two waits: a share of the copies of a later group, over the group before. Given out
+  /// a step at a time, they are issued while the step waits for its gates.
+  PRNN_DEVICE void copy_ahead(int j) {
+    constexpr int kCopies = kRows / kRowsACopy, kShare = (kCopies + kGroup - 1) / kGroup;
+    PRNN_UNROLL for (int i = 0; i < kShare; ++i) {
+      if (j * kShare + i >= kCopies) continue;
+      if (row_ < left_) copy_async(reinterpret_cast<Copied*>(to_), reinterpret_cast<const Copied*>(from_));
+      left_ -= kRowsACopy;
+      from_ += kRowsACopy * hidden_;
+      to_ += kRowsACopy * thread_count();
+    }
+  }
+  /// All of a group's at once.
+  PRNN_DEVICE void copy_group() {
+    if constexpr (kChunks) {
+      PRNN_UNROLL for (int j = 0; j < kGroup; ++j) copy_ahead(j);
+    } else {
+      PRNN_NO_UNROLL for (int j = 0; j < kGroup; ++j) copy_ahead(j);
+    }
+  }
+  /// After the last of a group's.
+  PRNN_DEVICE void commit_ahead() {
+    commit_copies();
+    write_ = write_ + kGroup == kSteps ? 0 : write_ + kGroup;
+    if (write_ == 0) to_ -= kSteps * Cell::kInputs * thread_count();
+  }
+
+ private:
+  static constexpr int kAhead = kSteps / kGroup - 1, kRows = kGroup * Cell::kInputs;
+  static constexpr int kWordsACopy = kChunks ? 16 / int(sizeof(Word)) : 1, kRowsACopy = kWordsACopy;  // 32 lanes copy 32 words of so many rows
+  struct alignas(sizeof(Word) * kWordsACopy) Copied {
+    Word words[kWordsACopy];
+  };
+
+  Word* const ring_;
+  Word* to_;       // of the next copy
+  const T* from_;  // the same
+  const std::int64_t hidden_;
+  std::int64_t left_;  // rows to copy
+  int row_ = 0, write_ = 0, read_ = -kGroup;
+};
+
+/// How a solver copies inputs: channels a thread, and whether in chunks.
+struct StreamShape {
+  int channels_a_thread;
+  bool in_chunks;
+};
+/// The widest that the rows of a tensor [.., D] and `lanes` threads side by side allow.
+template <class T>
+StreamShape stream_shape(std::int64_t hidden, int lanes) {
+  if (hidden % kWordChannels<T> != 0) return {1, false};
+  return {kWordChannels<T>, hidden % std::int64_t(16 / sizeof(T)) == 0 && lanes * kWordChannels<T> * int(sizeof(T)) >= 16};
+}
+/// f.template operator()<V, kChunks>() for a shape.
+template <class T, class F>
+void with_shape(const StreamShape& shape, F&& f) {
+  if (shape.in_chunks) return f.template operator()<kWordChannels<T>, true>();
+  if (shape.channels_a_thread == kWordChannels<T>) return f.template operator()<kWordChannels<T>, false>();
+  if constexpr (kWordChannels<T> > 1) f.template operator()<1, false>();
+}
+
+/// Computes steps first .. stop - 1 of a stream: advance(v, u) a step of channel d + v from its guarded inputs. arrive() is called before step
+/// `own`, keep() after that step and every later one. groups: how many all threads of a warp take, at least ceil((stop - first) / kGroup).
+/// kUnrolled: whole groups in a row, the fast way; else few registers.
+template <bool kUnrolled, class Cell, class T, int V, bool kChunks, class Advance, class Arrive, class Keep>
+PRNN_DEVICE void walk(InputStream<Cell, T, V, kChunks> stream, std::int64_t groups, std::int64_t first, std::int64_t own, std::int64_t stop, Advance&& advance, Arrive&& arrive, Keep&& keep) {
+  using Word = Pack<T, V>;
+  constexpr int kGroup = InputStream<Cell, T, V, kChunks>::kGroup;
+  const auto compute = [&](const Word(&words)[Cell::kInputs]) {
+    PRNN_UNROLL for (int v = 0; v < V; ++v) {
+      compute_t<T> inputs[Cell::kInputs];
+      PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) inputs[k] = widen(words[k].x[v]);
+      guard_inputs<Cell>(inputs);
+      advance(v, inputs);
+    }
+  };
+  std::int64_t l = first;
+  for (std::int64_t group = 0; group < groups; ++group, l += kGroup) {
+    stream.wait();
+    const bool kept = l >= own;
+    if (kUnrolled && stop - l >= kGroup && (kept || own - l >= kGroup)) {  // nearly always: no branch between two steps
+      Word words[kGroup][Cell::kInputs];
+      PRNN_UNROLL for (int j = 0; j < kGroup; ++j) stream.read(j, words[j]);
+      if (l == own) arrive();
+      PRNN_UNROLL for (int j = 0; j < kGroup; ++j) {
+        stream.copy_ahead(j);
+        compute(words[j]);
+        if (kept) keep();
+      }
+    } else {
+      stream.copy_group();
+      PRNN_NO_UNROLL for (int j = 0; j < kGroup && l + j < stop; ++j) {
+        Word words[Cell::kInputs];
+        stream.read(j, words);
+        if (l + j == own) arrive();
+        compute(words);
+        if (l + j >= own) keep();
+      }
+    }
+    stream.commit_ahead();
+  }
+  wait_copies<0>();  // the ring is free for another stream
 }
 
 }  // namespace prnn::PRNN_BACKEND

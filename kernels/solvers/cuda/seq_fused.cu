@@ -6,24 +6,32 @@
 
 namespace prnn::PRNN_BACKEND {
 
-template <class Cell, class T, int V>
+template <class Cell, class T, int V, bool kChunks>
 PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1) seq_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> t, std::int64_t* nonfinite) {
   using C = compute_t<T>;
+  using Inputs = InputStream<Cell, T, V, kChunks>;
   if (thread_index() == 0) nonfinite[block_index()] = kNowhere;
   barrier();
-  const std::int64_t channel = (block_index() * thread_count() + thread_index()) * V;
-  if (channel >= at.channels()) return;
-  const Place place = place_of_channel(at, channel);
+  const std::int64_t thread = block_index() * thread_count() + thread_index(), warp_channel = thread / kWarp * kWarp * V;
+  const bool exists = thread * V < at.channels();
+  const Place place = place_of_channel(at, exists ? thread * V : at.channels() - V);  // a thread beyond the last channel repeats it, and stores nothing
+  const Inputs inputs(shared_memory<unsigned char>(), at, t.u, warp_channel, place, kWarp, 0, at.seq_len);
   Lane<Cell, T, V> lane;
   load_lane(at, t, place, true, lane);
-  walk<kAhead<Cell, T>, Cell, T, V>(
-      at, t.u + at.u(place.b, 0, 0, place.d), 0, 0, at.seq_len,
-      [&](int v, const C(&inputs)[Cell::kInputs]) {
+  T* h = t.h + at.h(place.b, 0, 0, place.d);
+  walk<true>(
+      inputs, ceil_div(at.seq_len, Inputs::kGroup), 0, 0, at.seq_len,
+      [&](int v, const C(&u)[Cell::kInputs]) {
         C next[Cell::kState];
-        Cell::step(lane.h[v], lane.a[v], inputs, next);
+        Cell::step(lane.h[v], lane.a[v], u, next);
         PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) lane.h[v][i] = next[i];
       },
-      [] {}, [&](std::int64_t l) { store_lane(at, t, place, l, lane); });
+      [] {},
+      [&] {
+        if (exists) store_lane(h, at.hidden, lane);
+        h += Cell::kState * at.hidden;
+      });
+  if (!exists) return;
   PRNN_UNROLL for (int v = 0; v < V; ++v) {
     store_last(at, t, place.b, place.d + v, lane.h[v]);
     if (!all_finite(lane.h[v])) atomic_min(&nonfinite[block_index()], first_nonfinite(at, t.h, Place{place.b, place.d + v}, 0, at.seq_len));
@@ -37,18 +45,18 @@ class SeqFused final : public SequentialRun<Cell, T> {
   static std::string why_not(const Problem& p) {
     const std::string fault = sequential_why_not(kName, p);
     return fault.empty() ? policy_fault(
-                               p.policy, "prefetch", [](std::int64_t n) { return n == kAhead<Cell, T>; }, "is not what this kernel is compiled for")
+                               p.policy, "prefetch", [](std::int64_t n) { return n == InputStream<Cell, T, 1, false>::kSteps; }, "is not what this kernel is compiled for")
                          : fault;
   }
 
-  SeqFused(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine, p.hidden % kWordChannels<T> == 0 ? kWordChannels<T> : 1) {}
-  Policy policy() const override { return {{"threads", this->policy_.threads}, {"prefetch", kAhead<Cell, T>}}; }
+  SeqFused(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine, stream_shape<T>(p.hidden, kWarp).channels_a_thread) {}
+  Policy policy() const override { return {{"threads", this->policy_.threads}, {"prefetch", InputStream<Cell, T, 1, false>::kSteps}}; }
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
-    const auto enqueue = [&](auto* kernel) {
-      prnn::PRNN_BACKEND::launch(kernel, this->blocks_, this->policy_.threads, 0, stream, this->at_, RecurrenceTensors<T>(tensors), this->nonfinite_.template as<std::int64_t>());
-    };
-    this->channels_a_thread_ == 1 ? enqueue(&seq_fused_kernel<Cell, T, 1>) : enqueue(&seq_fused_kernel<Cell, T, kWordChannels<T>>);
+    with_shape<T>(stream_shape<T>(this->at_.hidden, kWarp), [&]<int V, bool kChunks>() {
+      prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Cell, T, V, kChunks>, this->blocks_, this->policy_.threads, InputStream<Cell, T, V, kChunks>::bytes(this->policy_.threads), stream,
+                                 this->at_, RecurrenceTensors<T>(tensors), this->nonfinite_.template as<std::int64_t>());
+    });
   }
 };
 

@@ -96,8 +96,8 @@ struct ShootingShared {
   }
 };
 
-template <class Cell, class T, int V>
-PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 1) shooting_kernel(Layout<Cell> at, RecurrenceTensors<T> t, Segments cut, int log_lanes, Team team, int team_blocks,
+template <class Cell, class T, int V, bool kChunks>
+PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<Cell> at, RecurrenceTensors<T> t, Segments cut, int log_lanes, Team team, int team_blocks,
                                                                         TeamBoard<compute_t<T>, Cell::kState> board, ShootingStatus* status) {
   using C = compute_t<T>;
   constexpr int K = Cell::kState;
@@ -109,19 +109,24 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 1) shooting_kernel(Layout<C
   const bool runs = p < cut.count, exists = (group * lanes + g) * V < at.channels();
   const Place place = place_of_channel(at, exists ? (group * lanes + g) * V : at.channels() - V);  // lanes beyond the last channel repeat it, and store nothing
   const std::int64_t own = cut.own(p), stop = runs ? cut.end(p) : own;
-  const T* const u = t.u + at.u(place.b, 0, 0, place.d);
-  const ShootingShared<C, K> shared(shared_memory<unsigned char>(), thread_count(), lanes, V);
+  const std::int64_t first = runs ? cut.first(p) : stop;
+  T* const results = t.h + at.h(place.b, own, 0, place.d);
+  T* h = results;
+  using Inputs = InputStream<Cell, T, V, kChunks>;
+  unsigned char* const memory = shared_memory<unsigned char>();
+  const ShootingShared<C, K> shared(memory + Inputs::bytes(thread_count()), thread_count(), lanes, V);
   BlockScan<Affine<C, K>> scan(shared.maps, lanes);
   if (thread_index() == 0) status[block] = {kNowhere, 0, 0, 0};
 
   Lane<Cell, T, V> lane;
   C start[V][K] = {}, product[V][K][K] = {};
+  const Inputs inputs(memory, at, t.u, group * width, place, lanes, first, stop);
   load_lane(at, t, place, p == 0, lane);
-  walk<kAhead<Cell, T>, Cell, T, V>(
-      at, u, runs ? cut.first(p) : stop, own, stop,
-      [&](int v, const C(&inputs)[Cell::kInputs]) {
+  walk<true>(
+      inputs, ceil_div(cut.length + cut.overlap, Inputs::kGroup), first, own, stop,
+      [&](int v, const C(&u)[Cell::kInputs]) {
         C next[K];
-        Cell::step(lane.h[v], lane.a[v], inputs, next);
+        Cell::step(lane.h[v], lane.a[v], u, next);
         PRNN_UNROLL for (int i = 0; i < K; ++i) lane.h[v][i] = next[i];
       },
       [&] {
@@ -129,9 +134,16 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 1) shooting_kernel(Layout<C
           PRNN_UNROLL for (int i = 0; i < K; ++i) start[v][i] = lane.h[v][i];
         }
       },
-      [&](std::int64_t l) {
-        if (exists) store_lane(at, t, place, l, lane);
+      [&] {
+        if (exists) store_lane(h, at.hidden, lane);
+        h += K * at.hidden;
       });
+
+  if (!exists) {  // such a lane passes everywhere
+    PRNN_UNROLL for (int v = 0; v < V; ++v) {
+      PRNN_UNROLL for (int i = 0; i < K; ++i) lane.h[v][i] = start[v][i] = C(0);
+    }
+  }
 
   for (int round = 0;; ++round) {
     State<C, K> before[V] = {};
@@ -202,15 +214,16 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 1) shooting_kernel(Layout<C
       }
     }
     if (!any_again) continue;
-    C h[V][K];
+    C state[V][K];
     PRNN_UNROLL for (int v = 0; v < V; ++v) {
-      PRNN_UNROLL for (int i = 0; i < K; ++i) h[v][i] = start[v][i];
+      PRNN_UNROLL for (int i = 0; i < K; ++i) state[v][i] = start[v][i];
     }
-    walk<1, Cell, T, V>(
-        at, u, own, own, stop,
-        [&](int v, const C(&inputs)[Cell::kInputs]) {
+    h = results;
+    walk<false>(
+        InputStream<Cell, T, V, false>(memory, at, t.u, 0, place, lanes, own, stop), ceil_div(stop - own, Inputs::kGroup), own, own, stop,
+        [&](int v, const C(&u)[Cell::kInputs]) {
           C next[K], jacobian[K][K], moved[K][K];
-          step_and_jacobian<Cell>(h[v], lane.a[v], inputs, next, jacobian);
+          step_and_jacobian<Cell>(state[v], lane.a[v], u, next, jacobian);
           PRNN_UNROLL for (int i = 0; i < K; ++i) {
             PRNN_UNROLL for (int j = 0; j < K; ++j) {
               moved[i][j] = jacobian[i][0] * product[v][0][j];
@@ -218,22 +231,23 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 1) shooting_kernel(Layout<C
             }
           }
           PRNN_UNROLL for (int i = 0; i < K; ++i) {
-            h[v][i] = next[i];
+            state[v][i] = next[i];
             PRNN_UNROLL for (int j = 0; j < K; ++j) {
               if (again[v]) product[v][i][j] = moved[i][j];
             }
           }
         },
         [] {},
-        [&](std::int64_t l) {
+        [&] {
           PRNN_UNROLL for (int v = 0; v < V; ++v) {
             if (!again[v] || !exists) continue;  // a channel that passes keeps its bits, whatever its neighbour does
-            PRNN_UNROLL for (int i = 0; i < K; ++i) store(t.h + at.h(place.b, l, i, place.d + v), h[v][i]);
+            PRNN_UNROLL for (int i = 0; i < K; ++i) store(h + i * at.hidden + v, state[v][i]);
           }
+          h += K * at.hidden;
         });
     PRNN_UNROLL for (int v = 0; v < V; ++v) {
       PRNN_UNROLL for (int i = 0; i < K; ++i) {
-        if (again[v]) lane.h[v][i] = h[v][i];
+        if (again[v]) lane.h[v][i] = state[v][i];
       }
     }
   }
@@ -254,23 +268,29 @@ class Shooting final : public Run {
   static std::string why_not(const Problem& p) { return shooting_why_not(p); }
 
   Shooting(const Problem& p, Machine& machine)
-      : at_(layout_of<Cell>(p)), plan_(p), machine_(machine), status_(machine, plan_.status_bytes()), edges_(machine, plan_.edge_bytes()), flags_(machine, plan_.flag_bytes()) {
-    machine.fill(flags_.data(), 0, plan_.flag_bytes());  // the barriers start from zero, once
+      : at_(layout_of<Cell>(p)),
+        plan_(fitting(p)),
+        machine_(machine),
+        status_(machine, Plan(p).status_bytes()),
+        edges_(machine, Plan(p).edge_bytes()),
+        flags_(machine, Plan(p).flag_bytes()) {
+    machine.fill(flags_.data(), 0, flags_.bytes());  // the barriers start from zero, once
   }
 
   Policy policy() const override { return plan_.policy.printed(); }
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
-    const RecurrenceTensors<T> t(tensors);
-    if constexpr (kWordChannels<T> > 1) {
-      if (plan_.channels_a_thread > 1) return enqueue<kWordChannels<T>>(t, stream);
-    }
-    enqueue<1>(t, stream);
+    TeamBarrier* const barriers = flags_.as<TeamBarrier>();
+    const TeamBoard<C, K> board{edges_.as<State<C, K>>(), reinterpret_cast<int*>(barriers + plan_.teams), barriers};
+    with_shape<T>(plan_.shape, [&]<int V, bool kChunks>() {
+      launch_team(team(), plan_.policy.blocks_a_team, &shooting_kernel<Cell, T, V, kChunks>, plan_.blocks, plan_.threads, plan_.template shared_bytes<V, kChunks>(), stream, at_,
+                  RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, board, status_.as<ShootingStatus>());
+    });
   }
 
   Outcome outcome() override {
     std::vector<ShootingStatus> blocks(static_cast<std::size_t>(plan_.blocks));
-    machine_.download(blocks.data(), status_.data(), status_.bytes());
+    machine_.download(blocks.data(), status_.data(), plan_.status_bytes());
     ShootingStatus all{kNowhere, 0, 0, 0};
     for (const ShootingStatus& block : blocks) {
       all.nonfinite = std::min(all.nonfinite, block.nonfinite);
@@ -289,40 +309,52 @@ class Shooting final : public Run {
   using C = compute_t<T>;
   static constexpr int K = Cell::kState;
 
-  /// A problem's policy, and what follows from it.
+  /// A problem's policy, and what follows from it. most_blocks: of a team.
   struct Plan {
-    explicit Plan(const Problem& p)
+    explicit Plan(const Problem& p, int most_blocks = kMostTeamBlocks)
         : policy(shooting_policy(p)),
-          channels_a_thread(p.hidden % kWordChannels<T> == 0 ? kWordChannels<T> : 1),
-          lanes(std::max(policy.channels_a_block / channels_a_thread, 1)),
-          cut(Segments::cut(p.seq_len, policy.segments, policy.overlap)),
-          threads(std::max<int>(int(std::min<std::int64_t>(ceil_div(cut.count, policy.blocks_a_team), kMostShootingThreads / lanes)) * lanes, 1)),
-          teams(ceil_div(p.batch * p.hidden, std::int64_t(lanes) * channels_a_thread)),
-          blocks(teams * policy.blocks_a_team) {
-      threads = int(ceil_div(threads, kWarp)) * kWarp;
-      const std::int64_t most = std::int64_t(threads / lanes) * policy.blocks_a_team;
-      if (cut.count > most) cut = Segments::cut(p.seq_len, most, policy.overlap);
+          channels_a_thread(stream_shape<T>(p.hidden, kWarp).channels_a_thread),
+          lanes(std::clamp(policy.channels_a_block / channels_a_thread, 1, kMostShootingLanes)),
+          shape(stream_shape<T>(p.hidden, lanes)) {
+      policy.blocks_a_team = std::min(policy.blocks_a_team, most_blocks);
+      const std::int64_t most_slots = kMostShootingThreads / lanes;
+      cut = Segments::cut(p.seq_len, std::min(most_slots * policy.blocks_a_team, std::int64_t(policy.segments)), policy.overlap);
+      threads = int(ceil_div(std::min(ceil_div(cut.count, policy.blocks_a_team), most_slots) * lanes, kWarp)) * kWarp;
+      teams = ceil_div(p.batch * p.hidden, std::int64_t(lanes) * channels_a_thread);
+      blocks = teams * policy.blocks_a_team;
     }
     std::int64_t status_bytes() const { return blocks * std::int64_t(sizeof(ShootingStatus)); }
     std::int64_t edge_bytes() const { return policy.blocks_a_team == 1 ? 0 : teams * TeamBoard<C, K>::edges_of(policy.blocks_a_team, lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>)); }
     std::int64_t flag_bytes() const { return policy.blocks_a_team == 1 ? 0 : teams * std::int64_t(sizeof(TeamBarrier)) + 2 * blocks * std::int64_t(sizeof(int)); }
     std::int64_t workspace_bytes() const { return status_bytes() + edge_bytes() + flag_bytes(); }
+    template <int V, bool kChunks>
+    std::int64_t shared_bytes() const {
+      return InputStream<Cell, T, V, kChunks>::bytes(threads) + ShootingShared<C, K>::bytes(threads, lanes, V);
+    }
 
     ShootingPolicy policy;
     int channels_a_thread, lanes;
+    StreamShape shape;
     Segments cut;
     int threads;
     std::int64_t teams, blocks;
   };
 
-  template <int V>
-  void enqueue(const RecurrenceTensors<T>& t, Stream stream) {
-    TeamBarrier* const barriers = flags_.as<TeamBarrier>();
-    const TeamBoard<C, K> board{edges_.as<State<C, K>>(), reinterpret_cast<int*>(barriers + plan_.teams), barriers};
-    const int blocks_a_team = plan_.policy.blocks_a_team;
-    const Team team = blocks_a_team == 1 ? Team::block : blocks_a_team <= kMostClusterBlocks ? Team::cluster : Team::grid;
-    launch_team(team, blocks_a_team, &shooting_kernel<Cell, T, V>, plan_.blocks, plan_.threads, ShootingShared<C, K>::bytes(plan_.threads, plan_.lanes, V), stream, at_, t, plan_.cut,
-                std::countr_zero(unsigned(plan_.lanes)), team, blocks_a_team, board, status_.as<ShootingStatus>());
+  Team team() const {
+    if (plan_.policy.blocks_a_team == 1) return Team::block;
+    const std::optional<GpuInfo> gpu = machine_.gpu();
+    return plan_.policy.blocks_a_team <= kMostClusterBlocks && (!gpu || gpu->sm >= 90) ? Team::cluster : Team::grid;
+  }
+  /// The plan with as many blocks a team as the machine holds at once: a smaller GPU than a policy was made for does the same with fewer.
+  static Plan fitting(const Problem& p) {
+    Plan plan(p);
+    with_shape<T>(plan.shape, [&]<int V, bool kChunks>() {
+      for (std::int64_t most; plan.policy.blocks_a_team > kMostClusterBlocks &&
+                              plan.blocks > (most = resident_blocks(&shooting_kernel<Cell, T, V, kChunks>, plan.threads, plan.template shared_bytes<V, kChunks>()));) {
+        plan = Plan(p, int(std::max<std::int64_t>(std::min<std::int64_t>(most / plan.teams, plan.policy.blocks_a_team - 1), 1)));
+      }
+    });
+    return plan;
   }
 
   const Layout<Cell> at_;

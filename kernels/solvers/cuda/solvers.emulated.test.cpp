@@ -19,7 +19,7 @@ using emulated::Order;
 using emulated::Schedule;
 using testing::Workbench;
 
-constexpr const char* kSolvers[] = {"seq_stepwise", "seq_graph", "seq_fused", "newton_unfused", "newton_fused"};
+constexpr const char* kSolvers[] = {"seq_stepwise", "seq_graph", "seq_fused", "newton_unfused", "newton_fused", "shooting"};
 constexpr const char* kSequential[] = {"seq_stepwise", "seq_graph", "seq_fused"};
 constexpr const char* kNewton[] = {"newton_unfused", "newton_fused"};
 constexpr double kMostRatio = 16;  // c of design section 6
@@ -44,7 +44,8 @@ class DeviceIsThere : public ::testing::Environment {
 };
 [[maybe_unused]] const ::testing::Environment* const environment = ::testing::AddGlobalTestEnvironment(new DeviceIsThere);
 
-const Policy kTiny = {{"threads", 32}, {"steps_a_thread", 1}, {"channels_a_block", 8}};  // f32: tiles of 4 steps
+// f32: tiles of 4 steps; segments that have forgotten nothing when their own steps begin, in two blocks.
+const Policy kTiny = {{"threads", 32}, {"steps_a_thread", 1}, {"channels_a_block", 8}, {"segments", 11}, {"overlap", 2}, {"blocks_a_team", 2}};
 
 struct WithSchedule {
   explicit WithSchedule(Schedule schedule) { emulated::set_schedule(schedule); }
@@ -138,11 +139,11 @@ void check_right(const Problem& p, std::string_view solver) {
   const Outcome outcome = bench.solve(solver);
   const std::string where = std::string(solver) + " " + p.cell + " " + std::string(to_string(p.storage)) + " B " + std::to_string(p.batch) + " D " + std::to_string(p.hidden) +
                             " L " + std::to_string(p.seq_len) + (p.policy.empty() ? "" : " tiny");
-  const bool newton = solver.starts_with("newton");
+  const bool newton = solver.starts_with("newton"), checked = newton || solver == "shooting";
   EXPECT_LE((forward_ratio<Cell, T>(bench)), kMostRatio) << where;
   EXPECT_LE(bench.ratio_local(), kMostRatio) << where;
   EXPECT_EQ(outcome.iterations.has_value(), newton) << where;
-  EXPECT_EQ(outcome.converged, newton ? std::optional(true) : std::nullopt) << where;
+  EXPECT_EQ(outcome.converged, checked ? std::optional(true) : std::nullopt) << where;
   EXPECT_FALSE(outcome.nonfinite) << where;
 }
 
@@ -166,7 +167,9 @@ TEST(EveryDeviceSolver, IsRightInEveryStorageType) {
     AllStorages::for_each([&]<class T>() {
       for (const char* solver : kSolvers) {
         check_right<Cell, T>(problem<Cell, T>(2, 5, 37), solver);
-        check_right<Cell, T>(problem<Cell, T>(1, 5, 21, {{"threads", 32}, {"channels_a_block", 4}}), solver);
+        check_right<Cell, T>(problem<Cell, T>(1, 5, 21, {{"threads", 32}, {"channels_a_block", 4}, {"segments", 3}, {"overlap", 4}}), solver);
+        // Rows of whole 16-byte chunks, of whole words only, and of neither, over more steps than are copied ahead.
+        for (const std::int64_t hidden : {16, 6, 9}) check_right<Cell, T>(problem<Cell, T>(2, hidden, 75, {{"channels_a_block", 8}, {"segments", 2}, {"overlap", 5}}), solver);
       }
     });
   });
@@ -175,7 +178,7 @@ TEST(EveryDeviceSolver, IsRightInEveryStorageType) {
 TEST(EveryDeviceSolver, GivesTheSameBitsUnderEverySchedule) {
   AllCells::for_each([&]<class Cell>() {
     for (const char* solver : kSolvers) {
-      for (const Policy& policy : {kTiny, Policy{{"threads", 128}, {"steps_a_thread", 4}, {"channels_a_block", 2}}}) {
+      for (const Policy& policy : {kTiny, Policy{{"threads", 128}, {"steps_a_thread", 4}, {"channels_a_block", 2}, {"segments", 30}, {"overlap", 1}}}) {
         Problem p = problem<Cell, float>(1, 6, 45, policy);
         p.regime = "wide";
         std::set<std::vector<unsigned char>> results;
@@ -521,6 +524,90 @@ TEST(ANewtonSolver, KeepsAnExactPrefixWhereProductsOfJacobiansOverflow) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Shooting
+
+/// One block, a cluster, and a whole grid.
+constexpr int kTeams[] = {1, 4, 24};
+
+Policy shooting_policy(int segments, int overlap, int channels_a_block, int blocks_a_team) {
+  return {{"segments", segments}, {"overlap", overlap}, {"channels_a_block", channels_a_block}, {"blocks_a_team", blocks_a_team}};
+}
+
+TEST(Shooting, NeedsNoRoundWhereTheCellForgets) {
+  AllCells::for_each([&]<class Cell>() {
+    for (const int blocks : kTeams) {
+      Workbench bench(problem<Cell, float>(2, 5, 300, shooting_policy(48, 60, 4, blocks)), machine());
+      const Outcome outcome = bench.solve("shooting");
+      EXPECT_EQ(outcome.rounds, 0) << Cell::name << " " << blocks;
+      EXPECT_EQ(outcome.boundaries_failed, 0);
+      EXPECT_EQ(outcome.boundaries, 10 * 47);  // 240 steps after the first overlap, 5 a segment
+      EXPECT_LE(bench.ratio_local(), kMostRatio);
+    }
+  });
+}
+
+TEST(Shooting, NeverTrustsAnOverlapThatIsTooShort) {
+  AllCells::for_each([&]<class Cell>() {
+    for (const char* regime : {"long_memory", "corners", "expansive"}) {
+      for (const int blocks : kTeams) {
+        Problem p = problem<Cell, float>(1, 9, 150, shooting_policy(30, 0, 4, blocks));
+        p.regime = regime;
+        Workbench bench(p, machine());
+        const Outcome outcome = bench.solve("shooting");
+        const std::string where = std::string(Cell::name) + " " + regime + " blocks " + std::to_string(blocks);
+        EXPECT_EQ(outcome.converged, true) << where;
+        EXPECT_GT(*outcome.rounds, 0) << where;
+        EXPECT_LE(*outcome.rounds, 30) << where << ": the exact prefix grows by a segment a round";
+        EXPECT_GT(*outcome.boundaries_failed, 0) << where;
+        EXPECT_LE(*outcome.boundaries_failed, *outcome.boundaries) << where;
+        EXPECT_LE(bench.ratio_local(), kMostRatio) << where;
+        EXPECT_LE((forward_ratio<Cell, float>(bench)), kMostRatio) << where;
+        const auto h = bench.bytes("h");
+        bench.solve("shooting");
+        EXPECT_EQ(bench.bytes("h"), h) << where << ": the same bits on every run";
+      }
+    }
+  });
+}
+
+TEST(Shooting, CorrectsByNewtonAndNotByWaiting) {
+  // Nothing is forgotten in 150 steps: passing ends along alone would take a round a segment.
+  Problem p = problem<GruDiag, float>(1, 8, 150, shooting_policy(30, 0, 8, 1));
+  p.regime = "long_memory";
+  Workbench bench(p, machine());
+  const Outcome outcome = bench.solve("shooting");
+  EXPECT_EQ(outcome.boundaries_failed, 8 * 29);
+  EXPECT_LE(*outcome.rounds, 8);
+  EXPECT_LE(bench.ratio_local(), kMostRatio);
+}
+
+TEST(Shooting, LeavesTheBitsOfAChannelThatPassesAlone) {
+  AllStorages::for_each([&]<class T>() {
+    for (const int blocks : {1, 2}) {
+      const Problem p = problem<GruDiag, T>(1, 8, 200, shooting_policy(6, 120, 8, blocks));
+      const Layout<GruDiag> at = layout_of<GruDiag>(p);
+      Workbench clean(p, machine()), dirty(p, machine());
+      ASSERT_EQ(clean.solve("shooting").rounds, 0);
+      auto u = dirty.values<T>("u");
+      for (std::int64_t l = 0; l < 200; ++l) u[std::size_t(at.u(0, l, 0, 3))] = to_storage<T>(compute_t<T>(-7));  // channel 3 forgets nothing
+      dirty.put("u", u);
+      dirty.put("h0", std::vector<compute_t<T>>(8, compute_t<T>(0.5)));
+      clean.put("h0", std::vector<compute_t<T>>(8, compute_t<T>(0.5)));
+      clean.solve("shooting");
+      const Outcome outcome = dirty.solve("shooting");
+      EXPECT_GT(*outcome.rounds, 0);
+      EXPECT_EQ(outcome.boundaries_failed, 5);
+      EXPECT_LE(dirty.ratio_local(), kMostRatio);
+      for (std::int64_t d = 0; d < 8; ++d) {
+        if (d != 3) {
+          EXPECT_EQ(dirty.channel("h", 0, d), clean.channel("h", 0, d)) << d;
+        }
+      }
+    }
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Numbers that are not finite
 
 struct Injection {
@@ -650,11 +737,19 @@ TEST(EveryDeviceSolver, DeclaresItsLaunchesAndWhereItIsUndefined) {
   EXPECT_TRUE(run("seq_stepwise")->capturable());
   EXPECT_FALSE(run("seq_graph")->capturable());
   EXPECT_FALSE(run("newton_unfused")->capturable());
-  EXPECT_EQ(run("seq_fused")->policy(), (Policy{{"threads", 32}, {"prefetch", 8}}));
+  EXPECT_EQ(run("seq_fused")->policy(), (Policy{{"threads", 32}, {"prefetch", 32}}));
+  EXPECT_EQ(run("shooting")->launches(), 1);
+  EXPECT_TRUE(run("shooting")->capturable());
   p.policy = kTiny;
-  EXPECT_EQ(run("newton_fused")->policy(), kTiny);
+  EXPECT_EQ(run("newton_fused")->policy(), (Policy{{"threads", 32}, {"steps_a_thread", 1}, {"channels_a_block", 8}}));
+  EXPECT_EQ(run("shooting")->policy(), (Policy{{"segments", 11}, {"overlap", 2}, {"channels_a_block", 8}, {"blocks_a_team", 2}}));
+  for (const auto& [key, value] : Policy{{"segments", 0}, {"overlap", -1}, {"channels_a_block", 12}, {"blocks_a_team", 0}}) {
+    Problem bad = p;
+    bad.policy = {{key, value}};
+    EXPECT_NE(find_solver("shooting", device(), bad)->why_not(bad), "") << key;
+  }
   p.policy = {{"prefetch", 4}};
-  EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy prefetch = 4: is compiled for 8");
+  EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy prefetch = 4: is not what this kernel is compiled for");
   p.policy = {{"threads", 48}};
   for (const char* solver : {"seq_stepwise", "seq_graph", "seq_fused", "newton_fused"}) EXPECT_NE(find_solver(solver, device(), p)->why_not(p), "") << solver;
   p.policy = {};
