@@ -29,8 +29,8 @@ constexpr std::string_view kStatusNames[] = {"ok", "skipped", "wrong", "not_conv
 struct Later {
   std::string_view key, word;  // key "": the word is itself a key
 };
-constexpr Later kLater[] = {{"op", "reduction"},    {"scope", "layer"},    {"passes", "backward"},  {"passes", "both"},  {"grad", "output"},        {"gates", "approx"},
-                            {"regime", "chaotic"},  {"regime", "trained"}, {"solvers", "shooting"}, {"solvers", "auto"}, {"baselines", "shooting"}, {"baselines", "auto"},
+constexpr Later kLater[] = {{"op", "reduction"},    {"scope", "layer"},    {"passes", "backward"},  {"passes", "both"},  {"grad", "output"},      
+                            {"regime", "chaotic"},  {"regime", "trained"}, {"solvers", "auto"}, {"baselines", "auto"},
                             {"policy", "unroll"},    {"", "jacobian"}};
 bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
@@ -259,7 +259,7 @@ const std::vector<Axis>& axis_table() {
        [](Axes& axes, const Entry& entry, const std::string& key) {
          axes.seed = values(entry, key, [&](const Item& item) { return static_cast<std::uint64_t>(integer(item, key, 0, std::numeric_limits<std::int64_t>::max())); });
        }},
-      {"gates", fixed(&Axes::gates, "gates", {"exact"})},
+      {"gates", fixed(&Axes::gates, "gates", {"exact", "approx"})},
       {"iteration_limit",
        [](Axes& axes, const Entry& entry, const std::string& key) {
          axes.iteration_limit = values(entry, key, [&](const Item& item) -> std::optional<int> {

@@ -33,11 +33,11 @@ std::int64_t judged_prefix(const JudgedChannel& channel, const std::vector<doubl
   return truth.steps;
 }
 
-void judge_channel(const JudgedChannel& channel, Storage storage, Tally& tally) {
+void judge_channel(const JudgedChannel& channel, Storage storage, std::string_view gates, Tally& tally) {
   const Truth& truth = channel.truth;
   const int K = components(channel.data);
   if (std::int64_t(channel.computed.size()) != channel.data.seq_len * K) throw std::invalid_argument("judge: computed states of a channel must be [L, kState]");
-  const std::vector<double> bound = forward_bound(channel.data, truth, storage);
+  const std::vector<double> bound = forward_bound(channel.data, truth, storage, gates);
   double largest = 0;
   for (const DoubleDouble& h : truth.states) largest = std::max(largest, std::fabs(h.high));
   const std::int64_t prefix = judged_prefix(channel, bound, std::max(1.0, largest), storage);
@@ -78,7 +78,7 @@ double percentile_99(std::vector<double>& values) {
 
 }  // namespace
 
-std::vector<double> forward_bound(const ChannelData& data, const Truth& truth, Storage storage) {
+std::vector<double> forward_bound(const ChannelData& data, const Truth& truth, Storage storage, std::string_view gates) {
   std::vector<double> bound;
   bound.reserve(truth.states.size());
   with_cell(data.cell, [&]<class Cell>() {
@@ -86,7 +86,7 @@ std::vector<double> forward_bound(const ChannelData& data, const Truth& truth, S
     double h[K], a[Cell::kWeights], u[Cell::kInputs];
     std::copy_n(data.initial.begin(), K, h);
     std::copy_n(data.weights.begin(), Cell::kWeights, a);
-    RunningBound<Cell> running(storage);
+    RunningBound<Cell> running(storage, gates);
     for (std::int64_t l = 0; l < truth.steps; ++l) {
       std::copy_n(data.inputs.begin() + l * Cell::kInputs, Cell::kInputs, u);
       running.advance(h, a, u);
@@ -97,12 +97,12 @@ std::vector<double> forward_bound(const ChannelData& data, const Truth& truth, S
   return bound;
 }
 
-void judge_channels(const std::vector<JudgedChannel>& channels, Storage storage, ErrorReport& report) {
+void judge_channels(const std::vector<JudgedChannel>& channels, Storage storage, ErrorReport& report, std::string_view gates) {
   Tally tally;
   report.reference = kReferenceName;
   report.channels_checked.clear();
   for (const JudgedChannel& channel : channels) {
-    judge_channel(channel, storage, tally);
+    judge_channel(channel, storage, gates, tally);
     report.channels_checked.push_back(channel.id);
   }
   report.verified_prefix = channels.empty() ? 0 : tally.verified_prefix;
@@ -122,7 +122,7 @@ void judge_channels(const std::vector<JudgedChannel>& channels, Storage storage,
 void judge_forward(const Problem& problem, const std::function<std::vector<double>(std::int64_t b, std::int64_t d)>& computed, ReferenceCache& cache, ErrorReport& report) {
   std::vector<JudgedChannel> channels;
   for (const auto& [b, d] : sampled_channels(problem)) channels.push_back({{b, d}, draw_channel(problem, b, d), cache.truth(problem, b, d), computed(b, d), {}});
-  judge_channels(channels, problem.storage, report);
+  judge_channels(channels, problem.storage, report, problem.gates);
 }
 
 }  // namespace prnn

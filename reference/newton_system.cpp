@@ -145,7 +145,7 @@ struct StepSensitivity {
 template <class Cell>
 std::vector<std::vector<double>> bounds_of(const ChannelData& data, const NewtonIterates& iterates, Storage storage) {
   constexpr int K = Cell::kState;
-  const double u_c = unit_roundoff(compute_storage(storage)), gate = gate_error(storage);
+  const double u_c = unit_roundoff(compute_storage(storage)), gate = gate_error(storage, "exact");
   const std::size_t L = std::size_t(data.seq_len);
   double a[Cell::kWeights];
   std::copy_n(data.weights.begin(), Cell::kWeights, a);

@@ -94,7 +94,7 @@ class ReferenceCache {
 void judge_forward(const Problem&, const std::function<std::vector<double>(std::int64_t b, std::int64_t d)>& computed, ReferenceCache&, ErrorReport&);
 
 /// E_l of one channel [truth.steps, kState]: E_l = |J_l| E_{l-1} + g_l along the truth, rounding of the compute type of `storage`.
-std::vector<double> forward_bound(const ChannelData&, const Truth&, Storage storage);
+std::vector<double> forward_bound(const ChannelData&, const Truth&, Storage storage, std::string_view gates = "exact");
 
 /// A channel with its truth and what a solver made of it.
 struct JudgedChannel {
@@ -105,7 +105,7 @@ struct JudgedChannel {
   std::vector<std::int64_t> steps;  // 0-based, increasing: those judged; empty: all
 };
 /// The same verdict on any channels.
-void judge_channels(const std::vector<JudgedChannel>&, Storage storage, ErrorReport&);
+void judge_channels(const std::vector<JudgedChannel>&, Storage storage, ErrorReport&, std::string_view gates = "exact");
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Newton (newton_system.cpp)

@@ -3,11 +3,9 @@
 
 #include "kernels/api.hpp"
 #include "kernels/cells/all.hpp"
+#include "kernels/ops/recurrence.hpp"
 
 namespace prnn {
-
-/// Stated error of one gate, computed in the compute type of a storage type.
-inline double gate_error(Storage storage) { return compute_storage(storage) == Storage::f64 ? gate_error_v<double> : gate_error_v<float>; }
 
 /// storing_error<T>() for a storage type known at run time.
 inline double storing_error(Storage storage, double x) {
@@ -26,7 +24,7 @@ struct RunningBound {
   double unit_roundoff, gate_error;
   double error[K] = {};  // E_l; the initial state is exact
 
-  explicit RunningBound(Storage storage) : unit_roundoff(prnn::unit_roundoff(compute_storage(storage))), gate_error(prnn::gate_error(storage)) {}
+  explicit RunningBound(Storage storage, std::string_view gates = "exact") : unit_roundoff(prnn::unit_roundoff(compute_storage(storage))), gate_error(prnn::gate_error(storage, gates)) {}
 
   /// One step from h_{l-1}, component by component with the matrix |J_l|.
   void advance(const double (&h_before)[K], const double (&a)[Cell::kWeights], const double (&u)[Cell::kInputs]) {

@@ -12,6 +12,14 @@ template <class Cell>
 struct Layout {
   std::int64_t batch, seq_len, hidden;
 
+  Layout() = default;
+  PRNN_HD Layout(std::int64_t batch, std::int64_t seq_len, std::int64_t hidden) : batch(batch), seq_len(seq_len), hidden(hidden) {}
+  /// Of another cell of the same shape (Approximated).
+  template <class Other>
+  explicit Layout(const Layout<Other>& other) : batch(other.batch), seq_len(other.seq_len), hidden(other.hidden) {
+    static_assert(Other::kState == Cell::kState && Other::kInputs == Cell::kInputs);
+  }
+
   PRNN_HD std::int64_t channels() const { return batch * hidden; }
   PRNN_HD std::int64_t u(std::int64_t b, std::int64_t l, int k, std::int64_t d) const { return ((b * seq_len + l) * Cell::kInputs + k) * hidden + d; }
   PRNN_HD std::int64_t h(std::int64_t b, std::int64_t l, int k, std::int64_t d) const { return ((b * seq_len + l) * Cell::kState + k) * hidden + d; }

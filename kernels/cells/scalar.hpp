@@ -124,7 +124,7 @@ template <class F>
   requires(std::is_floating_point_v<F>)
 PRNN_HD inline F tanh_gate(F x) {
   const F t = exp2_unit(F(-2.8853900817779268) * std::fabs(x));
-  return with_sign((F(1) - t) * reciprocal_unit(F(1) + t), x);
+  return with_sign(F(1) - t, x) * reciprocal_unit(F(1) + t);  // the reciprocal comes last: nothing waits after it but the product
 }
 
 /// For number types that bring their own exp and tanh (the 50-digit reference).
@@ -134,6 +134,21 @@ T sigmoid(const T& x) { return T(1) / (T(1) + exp(T(-x))); }
 template <class T>
   requires(!std::is_arithmetic_v<T>)
 T tanh_gate(const T& x) { return tanh(x); }
+
+/// A float whose gates come straight from the coarse tanh unit (`gates = approx`): half the special functions, errors of 1e-4.
+struct Approx {
+  float x;
+  Approx() = default;
+  PRNN_HD Approx(float value) : x(value) {}
+};
+PRNN_HD inline Approx operator+(Approx a, Approx b) { return a.x + b.x; }
+PRNN_HD inline Approx operator-(Approx a, Approx b) { return a.x - b.x; }
+PRNN_HD inline Approx operator*(Approx a, Approx b) { return a.x * b.x; }
+PRNN_HD inline Approx operator-(Approx a) { return -a.x; }
+PRNN_HD inline Approx sigmoid(Approx a) { return 0.5f * tanh_unit(0.5f * a.x) + 0.5f; }
+PRNN_HD inline Approx tanh_gate(Approx a) { return tanh_unit(a.x); }
+/// Stated absolute error of one approximate gate: tanh_unit is within 2^-11 of the truth relatively, so absolutely.
+inline constexpr double kApproxGateError = 0x1p-11;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Dual numbers: a value and its derivative along N directions. T may itself be dual (second derivatives) or have 50 digits.

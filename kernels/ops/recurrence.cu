@@ -18,12 +18,12 @@ PRNN_KERNEL draw_kernel(DrawArguments args, DrawStream stream, int components, s
 }
 
 template <class Cell, class T>
-PRNN_KERNEL local_ratio_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, double* worst) {
+PRNN_KERNEL local_ratio_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, double gate_error, double* worst) {
   const std::int64_t count = at.position(at.batch, 0, 0);
   double mine = 0;
   for (std::int64_t i = block_index() * thread_count() + thread_index(); i < count; i += block_count() * thread_count()) {
     const std::int64_t d = i % at.hidden, row = i / at.hidden;
-    const double ratio = local_ratio<Cell, T>(at, tensors, row / at.seq_len, row % at.seq_len, d);
+    const double ratio = local_ratio<Cell, T>(at, tensors, gate_error, row / at.seq_len, row % at.seq_len, d);
     if (mine == mine && !(ratio <= mine)) mine = ratio;
   }
   if (!(mine <= 0)) atomic_max_magnitude(worst, mine);
@@ -50,7 +50,7 @@ double worst_local_ratio(const Problem& p, Machine& machine, const Tensors& t) {
   const Layout<Cell> at = layout_of<Cell>(p);
   const Buffer worst(machine, sizeof(double));
   machine.fill(worst.data(), 0, sizeof(double));
-  launch(&local_ratio_kernel<Cell, T>, blocks_for(at.position(p.batch, 0, 0)), kThreads, 0, machine.stream(), at, RecurrenceTensors<T>(t), worst.as<double>());
+  launch(&local_ratio_kernel<Cell, T>, blocks_for(at.position(p.batch, 0, 0)), kThreads, 0, machine.stream(), at, RecurrenceTensors<T>(t), gate_error(p.storage, p.gates), worst.as<double>());
   double ratio = 0;
   machine.download(&ratio, worst.data(), sizeof ratio);
   return ratio;

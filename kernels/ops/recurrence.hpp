@@ -66,9 +66,10 @@ struct RecurrenceTensors {
 /// Design section 6, test 1, for step l (0-based) of channel (b, d), in double: the largest over the components of
 /// |h_l - f(h_{l-1}, u_l)| / (g_l + u_s (|h_l| + |J_l| |h_{l-1}|)). For u_s |h| stands storing_error(): the same for every normal number; below
 /// 2^-14, where f16 rounds to multiples of 2^-24, half of one, 2^-25 (the other types' 2^-134 and less is nothing beside g_l).
+/// gate_error: stated, of one gate.
 /// NaN where h_l is NaN without cause or is not NaN although it must be. After the last step the stored h must be `last` rounded once, to the bit.
 template <class Cell, class T>
-PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t l, std::int64_t d) {
+PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t, double gate_error, std::int64_t b, std::int64_t l, std::int64_t d) {
   constexpr int K = Cell::kState;
   double h_before[K], a[Cell::kWeights], u[Cell::kInputs], h[K];
   for (int k = 0; k < Cell::kWeights; ++k) a[k] = to_compute(t.a[at.a(k, d)]);
@@ -81,7 +82,7 @@ PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t
   guard_start<Cell>(a, h_before);
 
   double f[K], abs_jacobian[K][K], g[K];
-  step_and_bound<Cell>(h_before, a, u, unit_roundoff_v<compute_t<T>>, gate_error_v<compute_t<T>>, f, abs_jacobian, g);
+  step_and_bound<Cell>(h_before, a, u, unit_roundoff_v<compute_t<T>>, gate_error, f, abs_jacobian, g);
   double worst = 0;
   for (int i = 0; i < K; ++i) {
     const bool must_be_nan = f[i] != f[i], is_nan = h[i] != h[i];
@@ -98,6 +99,11 @@ PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t
     if (!(ratio <= worst)) worst = ratio;
   }
   return worst;
+}
+
+/// Stated error of one gate, as a problem's storage type and `gates` have it.
+inline double gate_error(Storage storage, std::string_view gates) {
+  return gates == "approx" ? kApproxGateError : compute_storage(storage) == Storage::f64 ? gate_error_v<double> : gate_error_v<float>;
 }
 
 /// A device's way of doing the three loops; each back end enters itself (recurrence.cu twice: CUDA and emulated).

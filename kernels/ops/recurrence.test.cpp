@@ -60,7 +60,6 @@ TEST(RecurrenceOp, NamesWhatThisBuildLacks) {
   };
   lacks([](Problem& p) { p.scope = "layer"; }, "'layer'");
   lacks([](Problem& p) { p.pass = "backward"; }, "'backward'");
-  lacks([](Problem& p) { p.gates = "approx"; }, "'approx'");
 }
 
 TEST(RecurrenceOp, DrawsOnTheMachineWhatTheReferenceRegenerates) {

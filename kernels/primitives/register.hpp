@@ -15,14 +15,24 @@ inline constexpr Storage storage_of = std::is_same_v<T, double> ? Storage::f64
                                       : std::is_same_v<T, F16>  ? Storage::f16
                                                                 : Storage::f32;
 
+namespace detail {
+template <class Run>
+std::string why_not(const Problem& p) {
+  if (p.gates != "approx") return Run::why_not(p);
+  if (p.storage == Storage::f64) return "double has no approximate gates";
+  if constexpr (requires { Run::kApproximates; }) return Run::why_not(p);
+  return std::string(Run::kName) + " has exact gates alone";
+}
+}  // namespace detail
+
 /// Registers S<Cell, Storage> for every pair. S is a Run with a constructor (const Problem&, Machine&) and static members
-/// kName, kIterates, kDeterministic, workspace_bytes(const Problem&) and why_not(const Problem&).
+/// kName, kIterates, kDeterministic, workspace_bytes(const Problem&) and why_not(const Problem&); kApproximates where gates may be approximate.
 template <template <class, class> class S>
 bool register_solver(const char* device) {
   AllCells::for_each([&]<class Cell>() {
     AllStorages::for_each([&]<class T>() {
       using Run = S<Cell, T>;
-      solvers().push_back({Run::kName, device, Cell::name, storage_of<T>, Run::kIterates, Run::kDeterministic, &Run::why_not, &Run::workspace_bytes,
+      solvers().push_back({Run::kName, device, Cell::name, storage_of<T>, Run::kIterates, Run::kDeterministic, &detail::why_not<Run>, &Run::workspace_bytes,
                            [](const Problem& problem, Machine& machine) -> std::unique_ptr<prnn::Run> { return std::make_unique<Run>(problem, machine); }});
     });
   });

@@ -35,14 +35,18 @@ PRNN_DEVICE void store_pack(T* p, const compute_t<T> (&x)[V]) {
   }
 }
 
-/// Weights of V neighbouring channels, and what they start from: the initial state or 0, guarded.
+/// Weights of V neighbouring channels, and what they start from: the initial state or 0; to be guarded once they are needed: until then the
+/// loads are under way.
 template <class Cell, class T, int V>
 PRNN_DEVICE void load_lane(const Layout<Cell>& at, const RecurrenceTensors<T>& t, const Place& place, bool from_initial, Lane<Cell, T, V>& lane) {
   PRNN_UNROLL for (int v = 0; v < V; ++v) {
     load_weights(at, t, place.d + v, lane.a[v]);
     PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) lane.h[v][i] = from_initial ? load(t.h0 + at.edge(place.b, i, place.d + v)) : compute_t<T>(0);
-    guard_start<Cell>(lane.a[v], lane.h[v]);
   }
+}
+template <class Cell, class T, int V>
+PRNN_DEVICE void guard_lane(Lane<Cell, T, V>& lane) {
+  PRNN_UNROLL for (int v = 0; v < V; ++v) guard_start<Cell>(lane.a[v], lane.h[v]);
 }
 
 /// Stores the state of V neighbouring channels, component 0 at h.

@@ -1,6 +1,7 @@
 // seq_fused.cu: one thread a channel, the whole sequence in one launch: the baseline that a parallel solver has to beat.
 //   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D] -> h [B, L, kState, D], last [B, kState, D]
 // h_l = f(h_{l-1}, u_l), Danieli et al. 2025 (arXiv:2510.21450), eq. 2.1. Time-fused kernels of this kind: haste's IndRNN, FLA's HGRN.
+#include "kernels/cells/approximated.hpp"
 #include "kernels/primitives/stream.cuh"
 #include "kernels/solvers/cuda/sequential.cuh"
 
@@ -15,9 +16,10 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1) seq_fused_kernel(Layou
   const std::int64_t thread = block_index() * thread_count() + thread_index(), warp_channel = thread / kWarp * kWarp * V;
   const bool exists = thread * V < at.channels();
   const Place place = place_of_channel(at, exists ? thread * V : at.channels() - V);  // a thread beyond the last channel repeats it, and stores nothing
-  const Inputs inputs(shared_memory<unsigned char>(), at, t.u, warp_channel, place, kWarp, 0, at.seq_len);
   Lane<Cell, T, V> lane;
   load_lane(at, t, place, true, lane);
+  const Inputs inputs(shared_memory<unsigned char>(), at, t.u, warp_channel, place, kWarp, 0, at.seq_len);
+  guard_lane(lane);
   T* h = t.h + at.h(place.b, 0, 0, place.d);
   walk<true>(
       inputs, ceil_div(at.seq_len, Inputs::kGroup), 0, 0, at.seq_len,
@@ -42,6 +44,7 @@ template <class Cell, class T>
 class SeqFused final : public SequentialRun<Cell, T> {
  public:
   static constexpr const char* kName = "seq_fused";
+  static constexpr bool kApproximates = true;
   static std::string why_not(const Problem& p) {
     const std::string fault = sequential_why_not(kName, p);
     return fault.empty() ? policy_fault(
@@ -49,15 +52,20 @@ class SeqFused final : public SequentialRun<Cell, T> {
                          : fault;
   }
 
-  SeqFused(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine, stream_shape<T>(p.hidden, kWarp).channels_a_thread) {}
+  SeqFused(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine, stream_shape<T>(p.hidden, kWarp).channels_a_thread), approximate_(p.gates == "approx") {}
   Policy policy() const override { return {{"threads", this->policy_.threads}, {"prefetch", InputStream<Cell, T, 1, false>::kSteps}}; }
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
-    with_shape<T>(stream_shape<T>(this->at_.hidden, kWarp), [&]<int V, bool kChunks>() {
-      prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Cell, T, V, kChunks>, this->blocks_, this->policy_.threads, InputStream<Cell, T, V, kChunks>::bytes(this->policy_.threads), stream,
-                                 this->at_, RecurrenceTensors<T>(tensors), this->nonfinite_.template as<std::int64_t>());
+    with_gates<Cell, T>(approximate_, [&]<class Gated>() {
+      with_shape<T>(stream_shape<T>(this->at_.hidden, kWarp), [&]<int V, bool kChunks>() {
+        prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Gated, T, V, kChunks>, this->blocks_, this->policy_.threads, InputStream<Gated, T, V, kChunks>::bytes(this->policy_.threads), stream,
+                                   Layout<Gated>(this->at_), RecurrenceTensors<T>(tensors), this->nonfinite_.template as<std::int64_t>());
+      });
     });
   }
+
+ private:
+  const bool approximate_;
 };
 
 PRNN_REGISTER_SOLVER(SeqFused, kDevice);

@@ -16,6 +16,7 @@
 #include <bit>
 #include <vector>
 
+#include "kernels/cells/approximated.hpp"
 #include "kernels/primitives/policy.hpp"
 #include "kernels/primitives/register.hpp"
 #include "kernels/primitives/scan.cuh"
@@ -120,8 +121,9 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
 
   Lane<Cell, T, V> lane;
   C start[V][K] = {}, product[V][K][K] = {};
-  const Inputs inputs(memory, at, t.u, group * width, place, lanes, first, stop);
   load_lane(at, t, place, p == 0, lane);
+  const Inputs inputs(memory, at, t.u, group * width, place, lanes, first, stop);
+  guard_lane(lane);
   walk<true>(
       inputs, ceil_div(cut.length + cut.overlap, Inputs::kGroup), first, own, stop,
       [&](int v, const C(&u)[Cell::kInputs]) {
@@ -222,8 +224,9 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
     walk<false>(
         InputStream<Cell, T, V, false>(memory, at, t.u, 0, place, lanes, own, stop), ceil_div(stop - own, Inputs::kGroup), own, own, stop,
         [&](int v, const C(&u)[Cell::kInputs]) {
-          C next[K], jacobian[K][K], moved[K][K];
-          step_and_jacobian<Cell>(state[v], lane.a[v], u, next, jacobian);
+          C next[K], exact[K], jacobian[K][K], moved[K][K];
+          Cell::step(state[v], lane.a[v], u, next);
+          step_and_jacobian<Cell>(state[v], lane.a[v], u, exact, jacobian);  // its value has exact gates whatever the cell's are
           PRNN_UNROLL for (int i = 0; i < K; ++i) {
             PRNN_UNROLL for (int j = 0; j < K; ++j) {
               moved[i][j] = jacobian[i][0] * product[v][0][j];
@@ -263,13 +266,14 @@ template <class Cell, class T>
 class Shooting final : public Run {
  public:
   static constexpr const char* kName = "shooting";
-  static constexpr bool kIterates = false, kDeterministic = true;
+  static constexpr bool kIterates = false, kDeterministic = true, kApproximates = true;
   static std::int64_t workspace_bytes(const Problem& p) { return Plan(p).workspace_bytes(); }
   static std::string why_not(const Problem& p) { return shooting_why_not(p); }
 
   Shooting(const Problem& p, Machine& machine)
       : at_(layout_of<Cell>(p)),
         plan_(fitting(p)),
+        approximate_(p.gates == "approx"),
         machine_(machine),
         status_(machine, Plan(p).status_bytes()),
         edges_(machine, Plan(p).edge_bytes()),
@@ -282,9 +286,12 @@ class Shooting final : public Run {
   void launch(const Tensors& tensors, Stream stream) override {
     TeamBarrier* const barriers = flags_.as<TeamBarrier>();
     const TeamBoard<C, K> board{edges_.as<State<C, K>>(), reinterpret_cast<int*>(barriers + plan_.teams), barriers};
-    with_shape<T>(plan_.shape, [&]<int V, bool kChunks>() {
-      launch_team(team(), plan_.policy.blocks_a_team, &shooting_kernel<Cell, T, V, kChunks>, plan_.blocks, plan_.threads, plan_.template shared_bytes<V, kChunks>(), stream, at_,
-                  RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, board, status_.as<ShootingStatus>());
+    with_gates<Cell, T>(approximate_, [&]<class Gated>() {
+      with_shape<T>(plan_.shape, [&]<int V, bool kChunks>() {
+        launch_team(team(), plan_.policy.blocks_a_team, &shooting_kernel<Gated, T, V, kChunks>, plan_.blocks, plan_.threads, plan_.template shared_bytes<V, kChunks>(), stream,
+                    Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, board,
+                    status_.as<ShootingStatus>());
+      });
     });
   }
 
@@ -359,6 +366,7 @@ class Shooting final : public Run {
 
   const Layout<Cell> at_;
   const Plan plan_;
+  const bool approximate_;
   Machine& machine_;
   const Buffer status_;  // [blocks] ShootingStatus
   const Buffer edges_;   // see TeamBoard
