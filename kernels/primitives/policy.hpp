@@ -56,8 +56,8 @@ struct ShootingPolicy {
 };
 
 inline constexpr int kMostShootingThreads = 256;
-/// Threads side by side along the channels, at most: a warp.
-inline constexpr int kMostShootingLanes = 32;
+/// Threads side by side along the channels, at most.
+inline constexpr int kMostShootingLanes = kMostShootingThreads;
 /// Blocks of a cluster (sm_90); larger teams are a whole grid.
 inline constexpr int kMostClusterBlocks = 16;
 inline constexpr int kMostTeamBlocks = 1024;
@@ -66,16 +66,21 @@ inline constexpr int kMostTeamBlocks = 1024;
 /// steps in float, a double has 29 more bits to forget.
 constexpr int shooting_overlap(std::int64_t storage_bytes) { return storage_bytes == 8 ? 120 : 56; }
 
-/// Enough threads that memory never waits for them: 8 warps a multiprocessor, or 12 where a byte moved is more arithmetic; segments no shorter
-/// than 8 steps. Whole cache lines, unless that leaves multiprocessors idle; as few blocks a team as fill the machine.
-constexpr ShootingPolicy shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, std::int64_t storage_bytes) {
+/// Enough threads that memory never waits for them: 8 warps a multiprocessor, or 16 where a byte moved is more arithmetic; segments no shorter
+/// than 8 steps. The blocks of a team share out the segments until every multiprocessor has one.
+/// Channels side by side decide how many distant places a multiprocessor reads at once: cache lines, and beyond them pages. Measured on an H200:
+/// whole rows where there are many channels or many pages, fewer where they would leave multiprocessors idle or a short sequence waits for a team.
+constexpr ShootingPolicy shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, std::int64_t storage_bytes, bool approximate) {
   const std::int64_t word = storage_bytes < 4 && hidden % 2 == 0 ? 2 : 1, units = ceil_div(batch * hidden, word);
   const int overlap = shooting_overlap(storage_bytes);
-  const std::int64_t wanted = (storage_bytes < 4 ? 384 : 256) * kMultiprocessors / units;
+  const std::int64_t wanted = (storage_bytes < 4 ? 512 : 256) * kMultiprocessors / units;
   const std::int64_t segments = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>((seq_len - overlap) / 8, 1));
-  std::int64_t lanes = std::min<std::int64_t>(kMostShootingLanes, power_of_two_from(units)), blocks = 1;
-  while (lanes > 8 && ceil_div(units, lanes) * kMostClusterBlocks < 120) lanes /= 2;
-  while (blocks < kMostClusterBlocks && ceil_div(units, lanes) * blocks < 120 && segments * lanes >= 64 * blocks) blocks *= 2;
+  const std::int64_t widest = units >= 16384 && approximate ? 128 : units >= 8192 || seq_len >= 1 << 16 ? 64 : units >= 2048 ? 32 : seq_len >= 1024 ? 16 : 8;
+  const std::int64_t lanes = std::min<std::int64_t>(units >= 32768 ? 32 : widest, power_of_two_from(units)), groups = ceil_div(units, lanes);
+  const std::int64_t most_blocks = seq_len >= 4096 ? 128 : kMostClusterBlocks;
+  std::int64_t blocks = 1;
+  const auto fits = [&](std::int64_t n) { return n <= kMostClusterBlocks || groups * n <= kMultiprocessors; };  // a grid is resident at once
+  while (blocks < most_blocks && groups * blocks < 120 && segments * lanes >= 64 * blocks && fits(2 * blocks)) blocks *= 2;
   return {int(segments), overlap, int(lanes * word), int(blocks)};
 }
 
@@ -134,7 +139,7 @@ inline std::string sequential_why_not(const char* solver, const Problem& p) {
 }
 
 inline ShootingPolicy shooting_policy(const Problem& p) {
-  const ShootingPolicy shipped = shooting_policy(p.batch, p.hidden, p.seq_len, size_of(p.storage));
+  const ShootingPolicy shipped = shooting_policy(p.batch, p.hidden, p.seq_len, size_of(p.storage), p.gates == "approx");
   return {chosen(p.policy, "segments", shipped.segments), chosen(p.policy, "overlap", shipped.overlap), chosen(p.policy, "channels_a_block", shipped.channels_a_block),
           chosen(p.policy, "blocks_a_team", shipped.blocks_a_team)};
 }
@@ -149,7 +154,7 @@ inline std::string shooting_why_not(const Problem& p) {
   }
   if (fault.empty()) {
     fault = policy_fault(
-        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= 2 * kMostShootingLanes; }, "must be a power of two up to 64");
+        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= 2 * kMostShootingLanes; }, "must be a power of two up to 512");
   }
   if (fault.empty()) {
     fault = policy_fault(

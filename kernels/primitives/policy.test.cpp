@@ -27,6 +27,38 @@ TEST(ASequentialPolicy, SpreadsFewChannelsAndWidensForMany) {
   EXPECT_EQ(sequential_policy(std::int64_t(1) << 40).threads, 128);
 }
 
+TEST(AShootingPolicy, CanBeLaunchedAtEveryShapeAndFillsTheMachine) {
+  for (const Storage storage : kStorages) {
+    for (const std::int64_t batch : {1, 8, 1000}) {
+      for (const std::int64_t hidden : {1, 3, 8, 33, 64, 256, 1024, 4096}) {
+        for (const std::int64_t seq_len : {1, 2, 57, 512, 2048, 8192, 1 << 20}) {
+          const Problem p = problem(batch, hidden, seq_len, storage);
+          const ShootingPolicy policy = shooting_policy(p);
+          const std::string where = std::string(to_string(storage)) + " " + std::to_string(batch) + " " + std::to_string(hidden) + " " + std::to_string(seq_len);
+          Problem overridden = p;
+          overridden.policy = policy.printed();
+          EXPECT_EQ(shooting_why_not(overridden), "") << where;
+          EXPECT_EQ(shooting_policy(overridden), policy) << where;
+          EXPECT_TRUE(policy.segments == 1 || policy.segments * 8 + policy.overlap <= seq_len) << where << ": a segment owns 8 steps at least";
+          const std::int64_t groups = ceil_div(batch * hidden, policy.channels_a_block);
+          EXPECT_TRUE(policy.blocks_a_team == 1 || groups * policy.blocks_a_team < 2 * 120) << where << ": no team larger than the machine needs";
+          EXPECT_TRUE(policy.blocks_a_team <= kMostClusterBlocks || groups * policy.blocks_a_team <= kMultiprocessors) << where << ": a grid that is resident at once";
+        }
+      }
+    }
+  }
+}
+
+TEST(AShootingPolicy, IsSequentialOnceTheChannelsFillTheMachine) {
+  EXPECT_EQ(shooting_policy(8, 4096, 8192, 4, false), (ShootingPolicy{1, 56, 32, 1}));
+  EXPECT_EQ(shooting_policy(8, 1024, 2048, 4, false), (ShootingPolicy{4, 56, 64, 1}));
+  EXPECT_EQ(shooting_policy(8, 256, 2048, 4, false), (ShootingPolicy{16, 56, 32, 2}));
+  EXPECT_EQ(shooting_policy(1, 64, 512, 4, false), (ShootingPolicy{57, 56, 8, 8}));
+  EXPECT_EQ(shooting_policy(1, 64, 1 << 20, 4, false), (ShootingPolicy{528, 56, 64, 128}));
+  EXPECT_EQ(shooting_policy(8, 4096, 2048, 2, true), (ShootingPolicy{4, 56, 256, 1}));
+  EXPECT_EQ(shooting_policy(8, 4096, 2048, 8, false).overlap, 120);
+}
+
 TEST(ANewtonPolicy, CanBeLaunchedAtEveryShape) {
   for (const Storage storage : kStorages) {
     for (const int state : {1, 2}) {

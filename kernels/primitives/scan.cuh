@@ -1,9 +1,10 @@
 // scan.cuh: scan of maps along the time-threads of a block, for any Map that has compose(earlier, later): affine.hpp's, in kernels.
 //
-// Threads are numbered t * lanes + g: g one of `lanes` channels (a power of two, at most 16), t the time-thread. Neighbours in time are
-// `lanes` threads apart, so a warp holds 32 / lanes times of every channel, and the scan has two levels:
+// Threads are numbered t * lanes + g: g one of `lanes` channels (a power of two), t the time-thread. Neighbours in time are `lanes` threads
+// apart, so a warp holds 32 / lanes times of every channel, or with 32 lanes and more, one time of some. The scan has two levels:
 //   1. inside a warp, Hillis and Steele's: log2(32 / lanes) shuffles;
-//   2. across warps: each warp leaves its composition in shared memory, and each thread composes those of the warps before its own, in order.
+//   2. across warps: each leaves its composition in shared memory, in a row of all channels, and each thread composes the rows before its own,
+//      in order.
 // The order of compositions is fixed, so results are bitwise the same on every run.
 #pragma once
 
@@ -32,9 +33,9 @@ template <class Map>
 class BlockScan {
  public:
   /// Maps of shared memory that a block needs.
-  static constexpr int shared_maps(int threads, int lanes) { return threads / kWarp * lanes; }
+  static constexpr int shared_maps(int threads, int lanes) { return threads / (lanes < kWarp ? kWarp : lanes) * lanes; }
 
-  /// shared [warps, lanes].
+  /// shared [rows, lanes].
   PRNN_DEVICE BlockScan(Map* shared, int lanes) : shared_(shared), lanes_(lanes) {}
 
   /// First half, before a barrier of the caller's (which may be its vote): takes this time-thread's own map. All threads of the block.
@@ -45,23 +46,24 @@ class BlockScan {
       if (lane >= distance) map = compose(earlier, map);
     }
     before_in_warp_ = shuffle_up(map, lanes_);
-    if (lane >= kWarp - lanes_) shared_[slot(thread_index() / kWarp)] = map;
+    if (lane >= kWarp - lanes_) shared_[slot(row())] = map;
   }
 
   /// Second half, after that barrier: the composition of the maps of all earlier time-threads (identity for the first).
   /// Another barrier must come before the next publish.
   PRNN_DEVICE Map before() const {
-    const int warp = thread_index() / kWarp;
+    const int mine = row();
     const bool first_in_warp = thread_index() % kWarp < lanes_;
     // No identity enters a product: inf x 0 would make a NaN of a map that has overflowed.
-    if (warp == 0) return first_in_warp ? Map::identity() : before_in_warp_;
+    if (mine == 0) return first_in_warp ? Map::identity() : before_in_warp_;
     Map map = shared_[slot(0)];
-    PRNN_NO_UNROLL for (int w = 1; w < warp; ++w) map = compose(map, shared_[slot(w)]);
+    PRNN_NO_UNROLL for (int r = 1; r < mine; ++r) map = compose(map, shared_[slot(r)]);
     return first_in_warp ? map : compose(map, before_in_warp_);
   }
 
  private:
-  PRNN_DEVICE int slot(int warp) const { return warp * lanes_ + (thread_index() & (lanes_ - 1)); }
+  PRNN_DEVICE int row() const { return thread_index() / (lanes_ < kWarp ? kWarp : lanes_); }
+  PRNN_DEVICE int slot(int row) const { return row * lanes_ + (thread_index() & (lanes_ - 1)); }
 
   Map* shared_;
   int lanes_;

@@ -60,9 +60,10 @@ TEST(TheBlockScan, EqualsThePlainLoopToTheBit) {
       check<1>(length, 1, 32);
       check<2>(length, 8, 96);
     }
-    for (const int lanes : {1, 2, 4, 8, 16}) {
+    for (const int lanes : {1, 2, 4, 8, 16, 32, 64}) {
       for (const int threads : {32, 64, 128}) {
         const int tile = threads / lanes;
+        if (tile == 0) continue;
         for (const int length : {1, tile - 1, tile, tile + 1, 2 * tile, 2 * tile + 1}) {
           if (length > 0) check<2>(length, lanes, threads);
         }

@@ -83,7 +83,7 @@ struct ShootingShared {
   State<C, K>* starts;     // [width]: of the first segment
   State<C, K>* ends;       // [segments, width]
   Affine<C, K>* products;  // [segments, width]: the Jacobian of the last run
-  Affine<C, K>* maps;      // [warps, lanes]: the scan's
+  Affine<C, K>* maps;      // the scan's
 
   static constexpr std::int64_t bytes(int threads, int lanes, int channels_a_thread) {
     const std::int64_t cells = std::int64_t(threads) * channels_a_thread;
@@ -122,7 +122,8 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
   Lane<Cell, T, V> lane;
   C start[V][K] = {}, product[V][K][K] = {};
   load_lane(at, t, place, p == 0, lane);
-  const Inputs inputs(memory, at, t.u, group * width, place, lanes, first, stop);
+  const int side = lanes < kWarp ? lanes : kWarp;  // lanes of one warp that walk together
+  const Inputs inputs(memory, at, t.u, group * width + g / side * side * V, place, side, first, stop);
   guard_lane(lane);
   walk<true>(
       inputs, ceil_div(cut.length + cut.overlap, Inputs::kGroup), first, own, stop,
@@ -222,7 +223,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
     }
     h = results;
     walk<false>(
-        InputStream<Cell, T, V, false>(memory, at, t.u, 0, place, lanes, own, stop), ceil_div(stop - own, Inputs::kGroup), own, own, stop,
+        InputStream<Cell, T, V, false>(memory, at, t.u, 0, place, side, own, stop), ceil_div(stop - own, Inputs::kGroup), own, own, stop,
         [&](int v, const C(&u)[Cell::kInputs]) {
           C next[K], exact[K], jacobian[K][K], moved[K][K];
           Cell::step(state[v], lane.a[v], u, next);

@@ -608,6 +608,82 @@ TEST(Shooting, LeavesTheBitsOfAChannelThatPassesAlone) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Gates as the device computes them: one step without recurrence makes a cell's state its gate
+
+/// Largest |device - truth| over floats `first`, `first + stride`, ... of all 2^32 patterns that are finite. A step of `Cell` from state 0 with
+/// weights 0 whose last inputs are `others` has the gate of input 0 as its state.
+template <class Cell>
+double worst_gate_error(std::string_view gates, float other, double (*truth)(double), std::uint64_t first, std::uint64_t stride) {
+  constexpr std::uint64_t kPatterns = std::uint64_t(1) << 32, kChunk = std::uint64_t(1) << 24;
+  const std::uint64_t count = (kPatterns - first + stride - 1) / stride;
+  double worst = 0;
+  for (std::uint64_t begin = 0; begin < count; begin += kChunk) {
+    const std::int64_t hidden = std::int64_t(std::min(kChunk, count - begin));
+    Problem p = problem<Cell, float>(1, hidden, 1);
+    p.h0 = "zero";
+    p.gates = gates;
+    Workbench bench(p, machine());
+    std::vector<float> u(std::size_t(hidden * Cell::kInputs), other);
+    for (std::int64_t d = 0; d < hidden; ++d) u[std::size_t(d)] = detail::bits_float(std::uint32_t(first + (begin + std::uint64_t(d)) * stride));
+    bench.put("a", std::vector<float>(std::size_t(hidden * Cell::kWeights)));
+    bench.put("u", u);
+    bench.solve("seq_fused");
+    const auto h = bench.values<float>("h");
+#pragma omp parallel for reduction(max : worst)
+    for (std::int64_t d = 0; d < hidden; ++d) {
+      const float x = u[std::size_t(d)];
+      if (!std::isfinite(x)) continue;
+      const double error = std::fabs(double(h[std::size_t(d)]) - truth(double(x)));
+      worst = std::max(worst, std::isnan(error) ? INFINITY : error);
+    }
+  }
+  return worst;
+}
+
+TEST(Gates, AreWithinTheirStatedErrorOfTheTruthForAllFloats) {
+  const bool all = std::string_view(device()) == "cuda";  // an emulated thread takes a microsecond
+  const std::uint64_t first = all ? 0 : 77, stride = all ? 1 : 65521;
+  for (const char* gates : {"exact", "approx"}) {
+    // h = tanh(u), and h = z tanh(20) = z
+    const double tanh_error = worst_gate_error<ElmanDiag>(gates, 0, [](double x) { return std::tanh(x); }, first, stride);
+    const double sigmoid_error = worst_gate_error<GruDiag>(gates, 20, [](double x) { return 1 / (1 + std::exp(-x)); }, first, stride);
+    const double stated = gate_error(Storage::f32, gates);
+    EXPECT_LE(tanh_error, stated) << gates;
+    EXPECT_LE(sigmoid_error, stated) << gates;
+    EXPECT_GT(tanh_error, 0) << gates;
+    EXPECT_GT(sigmoid_error, 0) << gates;
+    std::printf("gates %s on %s, every %llu-th float: largest error of tanh %.3e, of sigmoid %.3e\n", gates, device(), static_cast<unsigned long long>(stride), tanh_error, sigmoid_error);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Approximate gates
+
+TEST(ApproximateGates, AreUsedWhereTheyAreAskedForAndDeclinedElsewhere) {
+  AllCells::for_each([&]<class Cell>() {
+    AllStorages::for_each([&]<class T>() {
+      Problem exact = problem<Cell, T>(1, 8, 90, {{"segments", 3}, {"overlap", 2}}), approx = exact;
+      approx.gates = "approx";
+      for (const char* solver : kSolvers) {
+        const std::string reason = find_solver(solver, device(), approx)->why_not(approx);
+        const bool has = std::string_view(solver) == "seq_fused" || std::string_view(solver) == "shooting";
+        EXPECT_EQ(reason, exact.storage == Storage::f64 ? "double has no approximate gates" : has ? "" : std::string(solver) + " has exact gates alone");
+        if (!reason.empty()) continue;
+        Workbench one(exact, machine()), other(approx, machine());
+        one.solve(solver);
+        const Outcome outcome = other.solve(solver);
+        EXPECT_LE(other.ratio_local(), kMostRatio) << solver;
+        EXPECT_LT(other.ratio_local(), one.ratio_local() + 1) << solver << ": the bound has the gates' stated error";
+        if (sizeof(T) == 4) {
+          EXPECT_NE(one.bytes("h"), other.bytes("h")) << solver << " " << Cell::name;
+        }
+        EXPECT_FALSE(outcome.nonfinite);
+      }
+    });
+  });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Numbers that are not finite
 
 struct Injection {
