@@ -1,9 +1,7 @@
-// seq_fused.cpp: the recurrence of eq. 2.1, each channel's whole sequence in one pass with the state in registers; channels go to threads.
+// seq_fused.cpp: the recurrence of eq. 2.1, each channel's whole sequence in one pass; channels go side by side into vectors and to threads.
 //   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D] -> h [B, L, kState, D], last [B, kState, D]
-// Neighbouring channels share cache lines, so a thread walks kLanes of them together through time.
-#include <algorithm>
-
-#include "kernels/solvers/cpu/channels.hpp"
+// Source: Danieli et al. 2025 (arXiv:2510.21450), section 2. Arithmetic, not memory, bounds it: gates are polynomials on a CPU.
+#include "kernels/solvers/cpu/lanes.hpp"
 
 namespace prnn::cpu {
 namespace {
@@ -14,45 +12,34 @@ class SeqFused final : public Run {
   static constexpr const char* kName = "seq_fused";
   static constexpr bool kIterates = false, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem&) { return 0; }
-  static std::string why_not(const Problem& p) { return p.iteration_limit ? "seq_fused has no iterations to limit" : ""; }
+  static std::string why_not(const Problem& p) { return p.iteration_limit ? "seq_fused has no iterations to limit" : vector_bytes_fault(p.policy); }
 
-  SeqFused(const Problem& problem, Machine&) : at_(layout_of<Cell>(problem)) {}
+  SeqFused(const Problem& p, Machine&) : at_(layout_of<Cell>(p)), vector_bytes_(chosen_vector_bytes(p)) {}
+  Policy policy() const override { return {{"vector_bytes", vector_bytes_}}; }
   int launches() const override { return 1; }
 
   void launch(const Tensors& tensors, Stream) override {
     const RecurrenceTensors<T> t(tensors);
-    const std::int64_t blocks = (at_.hidden + kLanes - 1) / kLanes;
-#pragma omp parallel for schedule(static) collapse(2) if (at_.position(at_.batch, 0, 0) > kStepsWorthThreads)
-    for (std::int64_t b = 0; b < at_.batch; ++b) {
-      for (std::int64_t block = 0; block < blocks; ++block) {
-        const std::int64_t first = block * kLanes;
-        walk(t, b, first, int(std::min<std::int64_t>(kLanes, at_.hidden - first)));
+    for_each_strip(at_, t, vector_bytes_, threads_for(at_.position(at_.batch, 0, 0)), at_.channels(), [&](Strip<Cell, T>& strip, std::int64_t first, std::int64_t end) {
+      for (std::int64_t channel = first; channel < end;) {
+        const std::int64_t b = channel / at_.hidden, d = channel - b * at_.hidden, width = std::min(at_.hidden - d, end - channel);
+        strip.add({.b = b, .d = d, .first = 0, .own = 0, .end = at_.seq_len, .width = int(width)});
+        channel += width;
       }
-    }
+      strip.start();
+      strip.walk(at_.seq_len);
+      for (const Stretch& stretch : strip) {
+        for (int k = 0; k < Cell::kState; ++k) std::copy_n(strip.h[k] + stretch.lane, stretch.width, t.last + at_.edge(stretch.b, k, stretch.d));
+      }
+    });
     first_nonfinite_ = first_nonfinite<Cell, T>(at_, t);
   }
 
   Outcome outcome() override { return {.nonfinite = first_nonfinite_}; }
 
  private:
-  static constexpr int kLanes = 64 / sizeof(T);  // one cache line of every row
-
-  void walk(const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t first, int lanes) {
-    compute_t<T> a[kLanes][Cell::kWeights], h[kLanes][Cell::kState];
-    for (int lane = 0; lane < lanes; ++lane) load_start<Cell, T>(at_, t, b, first + lane, a[lane], h[lane]);
-    for (std::int64_t l = 0; l < at_.seq_len; ++l) {
-      for (int lane = 0; lane < lanes; ++lane) {
-        compute_t<T> u[Cell::kInputs], h_next[Cell::kState];
-        load_inputs<Cell, T>(at_, t, b, l, first + lane, u);
-        Cell::step(h[lane], a[lane], u, h_next);
-        for (int k = 0; k < Cell::kState; ++k) h[lane][k] = h_next[k];
-        store_state<Cell, T>(at_, t, b, l, first + lane, h[lane]);
-      }
-    }
-    for (int lane = 0; lane < lanes; ++lane) store_last<Cell, T>(at_, t, b, first + lane, h[lane]);
-  }
-
-  Layout<Cell> at_;
+  const Layout<Cell> at_;
+  const int vector_bytes_;
   std::optional<std::array<std::int64_t, 3>> first_nonfinite_;
 };
 
