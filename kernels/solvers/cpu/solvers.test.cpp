@@ -1,4 +1,4 @@
-// solvers.test.cpp: the CPU solvers: right at every shape, tile edges, what they say about themselves, numbers that are not finite.
+// solvers.test.cpp: the CPU solvers: right at every shape, tile and segment edges, what they say about themselves, numbers that are not finite.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -14,7 +14,7 @@ namespace {
 
 using testing::Workbench;
 
-constexpr const char* kSolvers[] = {"seq_stepwise", "seq_fused", "newton_fused"};
+constexpr const char* kSolvers[] = {"seq_stepwise", "seq_fused", "newton_fused", "shooting"};
 
 Machine& machine() {
   static const std::unique_ptr<Machine> opened = testing::open_machine("cpu");
@@ -29,8 +29,20 @@ Problem problem(std::string cell, std::int64_t batch, std::int64_t hidden, std::
   p.hidden = hidden;
   p.seq_len = seq_len;
   p.h0 = "random";
+  p.policy = {{"segments", 5}, {"overlap", 2}};  // of shooting: too short to forget, so that boundaries fail
   return p;
 }
+
+/// With the policy that the solver ships.
+Problem shipped(Problem p) {
+  p.policy.clear();
+  return p;
+}
+Problem in_regime(const char* regime, Problem p) {
+  p.regime = regime;
+  return p;
+}
+Policy policy_of(const char* solver, const Problem& p) { return find_solver(solver, "cpu", p)->prepare(p, machine())->policy(); }
 
 /// Test 2 of design section 6 on one channel: the forward ratio against 50 digits.
 double forward_ratio(const Workbench& bench, std::int64_t b, std::int64_t d) {
@@ -43,7 +55,7 @@ double forward_ratio(const Workbench& bench, std::int64_t b, std::int64_t d) {
 TEST(EveryCpuSolver, IsRightAtEveryShapeAndStorage) {
   for (const std::string& cell : find_op("recurrence").cells()) {
     for (const Storage storage : kStorages) {
-      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 3, 2}, {1, 17, 33}, {3, 1, 40}, {2, 33, 9}}) {
+      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 3, 2}, {1, 17, 33}, {3, 1, 40}, {2, 33, 9}, {1, 1024, 21}, {2, 700, 6}}) {
         for (const char* solver : kSolvers) {
           Workbench bench(problem(cell, batch, hidden, seq_len, storage), machine());
           const Outcome outcome = bench.solve(solver);
@@ -52,9 +64,11 @@ TEST(EveryCpuSolver, IsRightAtEveryShapeAndStorage) {
           EXPECT_TRUE(passes(forward_ratio(bench, batch - 1, hidden - 1))) << where;
           EXPECT_TRUE(passes(forward_ratio(bench, 0, 0))) << where;
           EXPECT_FALSE(outcome.nonfinite) << where;
-          const bool newton = std::string_view(solver) == "newton_fused";
-          EXPECT_EQ(outcome.converged, newton ? std::optional(true) : std::nullopt) << where;
+          const bool newton = std::string_view(solver) == "newton_fused", shooting = std::string_view(solver) == "shooting";
+          EXPECT_EQ(outcome.converged, newton || shooting ? std::optional(true) : std::nullopt) << where;
           EXPECT_EQ(outcome.iterations.has_value(), newton) << where;
+          EXPECT_EQ(outcome.rounds.has_value(), shooting) << where;
+          EXPECT_EQ(outcome.boundaries.has_value() && outcome.boundaries_failed.has_value(), shooting) << where;
         }
       }
     }
@@ -64,7 +78,9 @@ TEST(EveryCpuSolver, IsRightAtEveryShapeAndStorage) {
 TEST(EveryCpuSolver, UsesThreadsWithoutChangingABit) {
   // Beyond kStepsWorthThreads a team shares the channels: the first of them must equal those of a small problem, which one thread solves.
   for (const char* solver : kSolvers) {
-    Problem large = problem("lstm_cifg_diag", 1, kStepsWorthThreads + 3, 2), small = large;
+    Problem large = problem("lstm_cifg_diag", 1, kStepsWorthThreads + 3, 2);
+    large.policy = {{"segments", 2}, {"overlap", 0}};
+    Problem small = large;
     small.hidden = 5;
     Workbench many(large, machine()), few(small, machine());
     many.solve(solver);
@@ -74,14 +90,31 @@ TEST(EveryCpuSolver, UsesThreadsWithoutChangingABit) {
   }
 }
 
-TEST(TheCpuSequentialSolvers, AgreeToTheBitAndAtAnySplit) {
+TEST(TheCpuSequentialSolvers, AgreeToTheBitWhateverTheVectors) {
+  // seq_stepwise is scalar code. 128 channels are read in place, 5 and 130 are gathered, 4099 (f32) make more than one strip.
+  for (const std::string& cell : find_op("recurrence").cells()) {
+    for (const Storage storage : kStorages) {
+      for (const std::int64_t hidden : {5, 128, 130, 4099}) {
+        Problem p = problem(cell, 2, hidden, hidden == 4099 ? 2 : 23, storage);
+        Workbench scalar(p, machine()), vectors(p, machine());
+        scalar.solve("seq_stepwise");
+        for (const std::int64_t bytes : {16, 32, 64}) {
+          vectors.problem.policy = {{"vector_bytes", bytes}};
+          if (!find_solver("seq_fused", "cpu", p)->why_not(vectors.problem).empty()) continue;  // this machine has narrower ones
+          vectors.solve("seq_fused");
+          EXPECT_EQ(scalar.bytes("h"), vectors.bytes("h")) << cell << " " << to_string(storage) << " " << hidden << " " << bytes;
+          EXPECT_EQ(scalar.bytes("last"), vectors.bytes("last")) << cell << " " << to_string(storage) << " " << hidden << " " << bytes;
+        }
+      }
+    }
+  }
+}
+
+TEST(TheCpuSequentialSolvers, ContinueAtAnySplit) {
   AllStorages::for_each([&]<class T>() {
     const Problem whole = problem("gru_diag", 1, 5, 21, storage_of<T>);
-    Workbench first(whole, machine()), second(whole, machine());
+    Workbench first(whole, machine());
     first.solve("seq_stepwise");
-    second.solve("seq_fused");
-    EXPECT_EQ(first.bytes("h"), second.bytes("h"));
-    EXPECT_EQ(first.bytes("last"), second.bytes("last"));
     const auto u = first.values<T>("u");
     const Layout<GruDiag> at = layout_of<GruDiag>(whole);
     for (const char* solver : {"seq_stepwise", "seq_fused"}) {
@@ -111,7 +144,7 @@ TEST(TheCpuNewtonSolver, CarriesTilesAndConvergesInEach) {
         ASSERT_EQ(outcome.step_max.size(), outcome.residual_max.size());
         EXPECT_EQ(outcome.step_max[0], 0) << "the guess is no step";
         EXPECT_LE(*outcome.iterations, std::min<std::int64_t>(tile, 21) + 1);
-        EXPECT_EQ(find_solver("newton_fused", "cpu", p)->prepare(p, machine())->policy(), (Policy{{"steps_a_tile", std::min<std::int64_t>(tile, 21)}}));
+        EXPECT_EQ(policy_of("newton_fused", p), (Policy{{"steps_a_tile", std::min<std::int64_t>(tile, 21)}}));
       }
     }
   }
@@ -160,13 +193,190 @@ TEST(TheCpuNewtonSolver, NeedsOneSolveForALinearCellAndSaysWhenItStops) {
   EXPECT_NE(find_solver("newton_fused", "cpu", p)->why_not(p), "");
 }
 
+/// Rounds, boundaries and results of shooting, where every boundary's fate is known by the regime and the overlap.
+Outcome solve_and_verify(Workbench& bench) {
+  const Outcome outcome = bench.solve("shooting");
+  const Problem& p = bench.problem;
+  const std::string where = p.cell + " " + std::string(to_string(p.storage)) + " " + p.regime + " D " + std::to_string(p.hidden);
+  EXPECT_EQ(outcome.converged, true) << where;
+  EXPECT_FALSE(outcome.nonfinite) << where;
+  EXPECT_TRUE(passes(bench.ratio_local())) << where << " " << bench.ratio_local();
+  EXPECT_TRUE(passes(forward_ratio(bench, 0, 0))) << where;
+  EXPECT_TRUE(passes(forward_ratio(bench, p.batch - 1, p.hidden - 1))) << where;
+  EXPECT_LE(*outcome.rounds, *outcome.boundaries / (p.batch * p.hidden)) << where << ": the exact prefix grows by a segment a round";
+  return outcome;
+}
+
+TEST(TheCpuShootingSolver, NeedsOnePassWhereStatesForget) {
+  for (const std::string& cell : find_op("recurrence").cells()) {
+    for (const Storage storage : kStorages) {
+      const Problem p = shipped(problem(cell, 2, 3, 300, storage));
+      Workbench bench(p, machine());
+      const Outcome outcome = solve_and_verify(bench);
+      const std::int64_t segments = policy_of("shooting", p).at("segments");
+      EXPECT_GE(segments, 2);
+      EXPECT_EQ(*outcome.boundaries, 2 * 3 * (segments - 1));
+      EXPECT_EQ(*outcome.rounds, 0);
+      EXPECT_EQ(*outcome.boundaries_failed, 0);
+    }
+  }
+}
+
+TEST(TheCpuShootingSolver, MendsBoundariesByNewtonWhereStatesRemember) {
+  for (const std::string& cell : find_op("recurrence").cells()) {
+    for (const Storage storage : kStorages) {
+      for (const std::int64_t hidden : {3, 64}) {  // gathered, in place
+        Problem p = in_regime("long_memory", problem(cell, 2, hidden, 240, storage));
+        p.policy = {{"segments", 24}, {"overlap", 0}};
+        Workbench bench(p, machine());
+        const Outcome outcome = solve_and_verify(bench);
+        EXPECT_EQ(*outcome.boundaries, 2 * hidden * 23);
+        EXPECT_GT(*outcome.boundaries_failed, 2 * hidden * 22) << "nobody ends in the guess";
+        EXPECT_GT(*outcome.rounds, 1);
+        // Without Jacobians a change moves on by a segment a round: 23 rounds.
+        if (cell != "elman_diag") {
+          EXPECT_LE(*outcome.rounds, 16) << cell << " " << to_string(storage);
+        }
+      }
+    }
+  }
+}
+
+TEST(TheCpuShootingSolver, NeedsTwoRoundsWithoutRounding) {
+  // a = 0, z = 1/2, c = +-1: h' = (h + c) / 2, a linear cell whose states are exact in 48 bits. Every boundary fails. The first round takes every end
+  // one segment on and finds the Jacobians; with them the second is exact.
+  for (const std::int64_t hidden : {3, 64}) {
+    Problem p = problem("gru_diag", 1, hidden, 48, Storage::f64);
+    p.policy = {{"segments", 24}, {"overlap", 0}};
+    const Layout<GruDiag> at = layout_of<GruDiag>(p);
+    Workbench linear(p, machine());
+    auto u = linear.values<double>("u");
+    for (std::int64_t l = 0; l < 48; ++l) {
+      for (std::int64_t d = 0; d < hidden; ++d) {
+        u[std::size_t(at.u(0, l, 0, d))] = 0;
+        u[std::size_t(at.u(0, l, 2, d))] = (l * l + d) % 3 == 0 ? 40 : -40;
+      }
+    }
+    linear.put("u", u);
+    linear.put("a", std::vector<double>(std::size_t(3 * hidden)));
+    linear.put("h0", std::vector<double>(std::size_t(hidden)));
+    const Outcome outcome = linear.solve("shooting");
+    EXPECT_EQ(outcome.boundaries_failed, outcome.boundaries);
+    EXPECT_EQ(*outcome.rounds, 2);
+    EXPECT_EQ(linear.ratio_local(), 0);
+  }
+}
+
+TEST(TheCpuShootingSolver, FinishesWhateverTheRegimeAndTheCut) {
+  for (const std::string& cell : find_op("recurrence").cells()) {
+    for (const char* regime : {"paper", "corners", "wide", "saturated", "long_memory", "expansive"}) {
+      for (const auto& [segments, overlap] : std::vector<std::array<std::int64_t, 2>>{{2, 0}, {7, 1}, {7, 5}, {60, 0}, {1000, 3}, {4, 59}, {4, 1000}}) {
+        Problem p = in_regime(regime, problem(cell, 1, 6, 60));
+        p.policy = {{"segments", segments}, {"overlap", overlap}};
+        Workbench bench(p, machine());
+        const Outcome outcome = solve_and_verify(bench);
+        EXPECT_EQ(*outcome.boundaries == 0, overlap >= 59);
+        EXPECT_EQ(*outcome.rounds > 0, *outcome.boundaries_failed > 0);
+        if (overlap == 0) {
+          EXPECT_GT(*outcome.boundaries_failed, 0) << cell << " " << regime << " " << segments;
+        }
+      }
+    }
+  }
+}
+
+TEST(TheCpuShootingSolver, GivesTheSameBitsAgainAndWithAnyVectors) {
+  for (const Storage storage : kStorages) {
+    for (const std::int64_t hidden : {3, 64}) {
+      Problem p = in_regime("corners", problem("lstm_cifg_diag", 2, hidden, 90, storage));
+      p.policy = {{"segments", 9}, {"overlap", 3}, {"vector_bytes", 16}};
+      Workbench first(p, machine()), again(p, machine());
+      const Outcome outcome = solve_and_verify(first);
+      EXPECT_GT(*outcome.rounds, 0);
+      for (const std::int64_t bytes : {16, 32, 64}) {
+        again.problem.policy["vector_bytes"] = bytes;
+        if (!find_solver("shooting", "cpu", p)->why_not(again.problem).empty()) continue;
+        EXPECT_EQ(again.solve("shooting").rounds, outcome.rounds);
+        EXPECT_EQ(first.bytes("h"), again.bytes("h")) << to_string(storage) << " " << hidden << " " << bytes;
+        EXPECT_EQ(first.bytes("last"), again.bytes("last"));
+      }
+      const auto run = find_solver("shooting", "cpu", p)->prepare(p, machine());
+      for (int launch = 0; launch < 2; ++launch) {  // a prepared solver starts afresh at every launch
+        again.poison_outputs();
+        run->launch(again.tensors, nullptr);
+        EXPECT_EQ(first.bytes("h"), again.bytes("h"));
+        EXPECT_EQ(run->outcome().boundaries_failed, outcome.boundaries_failed);
+      }
+    }
+  }
+}
+
+TEST(TheCpuShootingSolver, LeavesChannelsThatPassAsTheyAre) {
+  // Channel 1 of 3 never forgets (u_z = -20: h' = h); its neighbours forget within the overlap.
+  const Problem p = shipped(problem("gru_diag", 1, 3, 300));
+  const Layout<GruDiag> at = layout_of<GruDiag>(p);
+  Workbench forgets(p, machine()), mixed(p, machine());
+  auto u = mixed.values<float>("u");
+  for (std::int64_t l = 0; l < 300; ++l) u[std::size_t(at.u(0, l, 0, 1))] = -20;
+  mixed.put("u", u);
+  EXPECT_EQ(forgets.solve("shooting").rounds, 0);
+  const Outcome outcome = mixed.solve("shooting");
+  EXPECT_EQ(*outcome.boundaries_failed, *outcome.boundaries / 3);
+  EXPECT_GT(*outcome.rounds, 0);
+  EXPECT_TRUE(passes(mixed.ratio_local()));
+  for (const std::int64_t d : {0, 2}) EXPECT_EQ(forgets.channel("h", 0, d), mixed.channel("h", 0, d));
+  EXPECT_NE(forgets.channel("h", 0, 1), mixed.channel("h", 0, 1));
+}
+
+TEST(TheCpuShootingSolver, CountsBoundariesOfTheFirstTest) {
+  // A NaN in segment 2, later than the overlap with segment 3: at first that boundary alone fails, then the others after it, one a round.
+  Problem p = problem("gru_diag", 1, 3, 300);
+  p.policy = {{"segments", 6}, {"overlap", 60}};  // 40 own steps each, the first 100
+  const Layout<GruDiag> at = layout_of<GruDiag>(p);
+  Workbench bench(p, machine());
+  auto u = bench.values<float>("u");
+  u[std::size_t(at.u(0, 119, 2, 1))] = NAN;
+  bench.put("u", u);
+  const Outcome outcome = bench.solve("shooting");
+  EXPECT_EQ(*outcome.boundaries, 15);
+  EXPECT_EQ(*outcome.boundaries_failed, 1);
+  EXPECT_EQ(*outcome.rounds, 3);
+  EXPECT_EQ(outcome.converged, true);
+  EXPECT_EQ(outcome.nonfinite, (std::array<std::int64_t, 3>{0, 119, 1}));
+}
+
+TEST(TheCpuShootingSolver, CutsToFillVectorsAndRefusesWhatCannotBeCut) {
+  const auto segments = [](std::int64_t batch, std::int64_t hidden, std::int64_t seq_len) {
+    return policy_of("shooting", shipped(problem("gru_diag", batch, hidden, seq_len))).at("segments");
+  };
+  const std::int64_t bytes = policy_of("seq_fused", problem("gru_diag", 1, 1, 1)).at("vector_bytes");
+  EXPECT_EQ(segments(1, 1, 1000), bytes);
+  EXPECT_EQ(segments(2, bytes / 4, 1000), 2);
+  EXPECT_EQ(segments(1, 4096, 1000), 1) << "enough channels";
+  EXPECT_EQ(segments(1, 1, 64), 2) << "8 own steps at least";
+  EXPECT_EQ(segments(1, 1, 10), 1);
+
+  Problem p = problem("gru_diag", 1, 1, 100);
+  const Solver& shooting = *find_solver("shooting", "cpu", p);
+  EXPECT_EQ(shooting.why_not(p), "");
+  EXPECT_GT(shooting.workspace_bytes(p), 0);
+  const auto refuses = [&](const char* key, std::int64_t value) {
+    Problem bad = p;
+    bad.policy = {{key, value}};
+    return shooting.why_not(bad).starts_with("policy " + std::string(key));
+  };
+  EXPECT_TRUE(refuses("segments", 0) && refuses("overlap", -1) && refuses("vector_bytes", 48) && refuses("vector_bytes", 128) && refuses("vector_bytes", 8));
+  p.iteration_limit = 2;
+  EXPECT_EQ(shooting.why_not(p), "shooting has no iterations to limit");
+}
+
 TEST(EveryCpuSolver, ConfinesANonFiniteNumberToItsChannel) {
   const Problem p = problem("lstm_cifg_diag", 2, 5, 23);
   const Layout<LstmCifgDiag> at = layout_of<LstmCifgDiag>(p);
   for (const char* solver : kSolvers) {
     for (const std::int64_t tile : {4, 4096}) {
       Problem tiled = p;
-      tiled.policy = {{"steps_a_tile", tile}};
+      tiled.policy["steps_a_tile"] = tile;
       Workbench clean(tiled, machine()), dirty(tiled, machine());
       clean.solve(solver);
       auto u = dirty.values<float>("u");
