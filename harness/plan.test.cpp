@@ -226,7 +226,7 @@ TEST(Plan, SaysBytesReadably) {
 }
 
 // quick.toml stays quick: a timed case takes about 0.3 s on a CPU.
-TEST(ShippedSuite, QuickHasAtMostAHundredAndTwentyCasesToTimeOnACpu) {
+TEST(ShippedSuite, QuickHasAtMostAHundredAndFiftyCasesToTimeOnACpu) {
   std::size_t timed = 0;
   bool fixed_count = false;
   for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/quick.toml"), {})) {
@@ -235,7 +235,7 @@ TEST(ShippedSuite, QuickHasAtMostAHundredAndTwentyCasesToTimeOnACpu) {
       fixed_count |= c.problem.iteration_limit && c.expect == Status::wrong;
     }
   }
-  EXPECT_LE(timed, 120u);
+  EXPECT_LE(timed, 150u);
   EXPECT_TRUE(fixed_count);
 }
 

@@ -5,6 +5,7 @@
 
 #include "kernels/ops/recurrence.hpp"
 #include "kernels/ops/testing.hpp"
+#include "kernels/primitives/policy.hpp"
 #include "kernels/primitives/register.hpp"
 #include "reference/reference.hpp"
 #include "reference/thresholds.hpp"
@@ -353,8 +354,9 @@ TEST(TheCpuShootingSolver, CutsToFillVectorsAndRefusesWhatCannotBeCut) {
   EXPECT_EQ(segments(1, 1, 1000), bytes);
   EXPECT_EQ(segments(2, bytes / 4, 1000), 2);
   EXPECT_EQ(segments(1, 4096, 1000), 1) << "enough channels";
-  EXPECT_EQ(segments(1, 1, 64), 2) << "8 own steps at least";
-  EXPECT_EQ(segments(1, 1, 10), 1);
+  const std::int64_t overlap = shooting_overlap(sizeof(float));
+  EXPECT_EQ(segments(1, 1, overlap + 16), 2) << "8 own steps at least";
+  EXPECT_EQ(segments(1, 1, overlap + 15), 1);
 
   Problem p = problem("gru_diag", 1, 1, 100);
   const Solver& shooting = *find_solver("shooting", "cpu", p);

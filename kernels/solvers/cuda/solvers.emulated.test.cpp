@@ -375,7 +375,9 @@ TEST(ANewtonSolver, CountsLinearSolves) {
     for (const Policy& policy : {Policy{}, kTiny}) {
       EXPECT_EQ(without_recurrence<ElmanDiag>(20, policy).solve(solver).iterations, 0) << "the guess is the answer";
       EXPECT_EQ(without_recurrence<GruDiag>(20, policy).solve(solver).iterations, 1) << "linear in h";
-      EXPECT_EQ(without_recurrence<LstmCifgDiag>(20, policy).solve(solver).iterations, 2) << "h = o tanh(c) is not linear in c";
+      const std::int64_t lstm = without_recurrence<LstmCifgDiag>(20, policy).solve(solver).iterations.value();
+      EXPECT_GE(lstm, 2) << "h = o tanh(c) is not linear in c";
+      EXPECT_LE(lstm, 3) << "a gate is exact to 1.5e-7, which near 0 may be more than the last solve has to leave";
     }
   }
 }
@@ -610,21 +612,23 @@ TEST(Shooting, LeavesTheBitsOfAChannelThatPassesAlone) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Gates as the device computes them: one step without recurrence makes a cell's state its gate
 
-/// Largest |device - truth| over floats `first`, `first + stride`, ... of all 2^32 patterns that are finite. A step of `Cell` from state 0 with
-/// weights 0 whose last inputs are `others` has the gate of input 0 as its state.
+/// Largest |device - truth| over every `stride`-th float. A step of `Cell` from state 0 with weights 0 whose last inputs are `other` has the gate of
+/// input 0 as its state.
 template <class Cell>
-double worst_gate_error(std::string_view gates, float other, double (*truth)(double), std::uint64_t first, std::uint64_t stride) {
+double worst_gate_error(std::string_view gates, float other, double (*truth)(double), std::uint64_t stride) {
   constexpr std::uint64_t kPatterns = std::uint64_t(1) << 32, kChunk = std::uint64_t(1) << 24;
-  const std::uint64_t count = (kPatterns - first + stride - 1) / stride;
+  const std::uint64_t count = (kPatterns + stride - 1) / stride;
   double worst = 0;
+  std::vector<float> u;
   for (std::uint64_t begin = 0; begin < count; begin += kChunk) {
     const std::int64_t hidden = std::int64_t(std::min(kChunk, count - begin));
     Problem p = problem<Cell, float>(1, hidden, 1);
     p.h0 = "zero";
     p.gates = gates;
     Workbench bench(p, machine());
-    std::vector<float> u(std::size_t(hidden * Cell::kInputs), other);
-    for (std::int64_t d = 0; d < hidden; ++d) u[std::size_t(d)] = detail::bits_float(std::uint32_t(first + (begin + std::uint64_t(d)) * stride));
+    u.assign(std::size_t(hidden * Cell::kInputs), other);
+#pragma omp parallel for
+    for (std::int64_t d = 0; d < hidden; ++d) u[std::size_t(d)] = detail::bits_float(std::uint32_t((begin + std::uint64_t(d)) * stride));
     bench.put("a", std::vector<float>(std::size_t(hidden * Cell::kWeights)));
     bench.put("u", u);
     bench.solve("seq_fused");
@@ -640,13 +644,13 @@ double worst_gate_error(std::string_view gates, float other, double (*truth)(dou
   return worst;
 }
 
-TEST(Gates, AreWithinTheirStatedErrorOfTheTruthForAllFloats) {
-  const bool all = std::string_view(device()) == "cuda";  // an emulated thread takes a microsecond
-  const std::uint64_t first = all ? 0 : 77, stride = all ? 1 : 65521;
+TEST(Gates, AreWithinTheirStatedErrorOfTheTruth) {
+  // All floats take minutes (ctest gpu.gates, label full). Odd strides: every exponent and many fractions come up.
+  const std::uint64_t stride = std::getenv("PRNN_TEST_ALL_FLOATS") ? 1 : std::string_view(device()) == "cuda" ? 257 : 65521;
   for (const char* gates : {"exact", "approx"}) {
     // h = tanh(u), and h = z tanh(20) = z
-    const double tanh_error = worst_gate_error<ElmanDiag>(gates, 0, [](double x) { return std::tanh(x); }, first, stride);
-    const double sigmoid_error = worst_gate_error<GruDiag>(gates, 20, [](double x) { return 1 / (1 + std::exp(-x)); }, first, stride);
+    const double tanh_error = worst_gate_error<ElmanDiag>(gates, 0, [](double x) { return std::tanh(x); }, stride);
+    const double sigmoid_error = worst_gate_error<GruDiag>(gates, 20, [](double x) { return 1 / (1 + std::exp(-x)); }, stride);
     const double stated = gate_error(Storage::f32, gates);
     EXPECT_LE(tanh_error, stated) << gates;
     EXPECT_LE(sigmoid_error, stated) << gates;
