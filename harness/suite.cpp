@@ -29,16 +29,16 @@ constexpr std::string_view kStatusNames[] = {"ok", "skipped", "wrong", "not_conv
 struct Later {
   std::string_view key, word;  // key "": the word is itself a key
 };
-constexpr Later kLater[] = {{"op", "reduction"},    {"scope", "layer"},    {"passes", "backward"},  {"passes", "both"},  {"grad", "output"},      
-                            {"regime", "chaotic"},  {"regime", "trained"}, {"solvers", "auto"}, {"baselines", "auto"},
-                            {"policy", "unroll"},    {"", "jacobian"}};
+constexpr Later kLater[] = {{"op", "reduction"},   {"scope", "layer"},  {"passes", "backward"}, {"passes", "both"},   {"grad", "output"}, {"regime", "chaotic"},
+                            {"regime", "trained"}, {"solvers", "auto"}, {"baselines", "auto"},  {"policy", "unroll"}, {"", "jacobian"}};
 bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
 }
 
-const Names kPolicyKeys = {"threads", "steps_a_thread", "steps_a_tile", "channels_a_block", "prefetch", "segments", "overlap", "blocks_a_team", "vector_bytes"};  // those that some solver reads
-constexpr std::int64_t kMaxExtent = 0xffffffff;  // the counters of the draws have 32 bits an axis: beyond, values would repeat
-constexpr std::int64_t kWordsAStep = 64;         // more numbers than any cell reads, writes and keeps in workspace for a step of a channel
+const Names kPolicyKeys = {"threads",  "steps_a_thread", "steps_a_tile",  "channels_a_block", "prefetch",
+                           "segments", "overlap",        "blocks_a_team", "vector_bytes"};  // those that some solver reads
+constexpr std::int64_t kMaxExtent = 0xffffffff;                                             // the counters of the draws have 32 bits an axis: beyond, values would repeat
+constexpr std::int64_t kWordsAStep = 64;  // more numbers than any cell reads, writes and keeps in workspace for a step of a channel
 
 [[noreturn]] void refuse(const std::string& where, const std::string& what) { throw BadInput(where + ": " + what); }
 

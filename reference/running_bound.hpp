@@ -24,7 +24,8 @@ struct RunningBound {
   double unit_roundoff, gate_error;
   double error[K] = {};  // E_l; the initial state is exact
 
-  explicit RunningBound(Storage storage, std::string_view gates = "exact") : unit_roundoff(prnn::unit_roundoff(compute_storage(storage))), gate_error(prnn::gate_error(storage, gates)) {}
+  explicit RunningBound(Storage storage, std::string_view gates = "exact")
+      : unit_roundoff(prnn::unit_roundoff(compute_storage(storage))), gate_error(prnn::gate_error(storage, gates)) {}
 
   /// One step from h_{l-1}, component by component with the matrix |J_l|.
   void advance(const double (&h_before)[K], const double (&a)[Cell::kWeights], const double (&u)[Cell::kInputs]) {

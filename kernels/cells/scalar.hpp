@@ -116,9 +116,7 @@ inline constexpr double gate_error_v = std::is_same_v<T, double> ? 3e-16 : 1.5e-
 /// 1 / (1 + e^-x).
 template <class F>
   requires(std::is_floating_point_v<F>)
-PRNN_HD inline F sigmoid(F x) {
-  return reciprocal_unit(F(1) + exp2_unit(F(-1.4426950408889634) * x));
-}
+PRNN_HD inline F sigmoid(F x) { return reciprocal_unit(F(1) + exp2_unit(F(-1.4426950408889634) * x)); }
 /// (1 - t) / (1 + t), t = e^-2|x|: unlike 2 sigmoid(2 x) - 1 it does not double an error.
 template <class F>
   requires(std::is_floating_point_v<F>)

@@ -50,7 +50,8 @@ double worst_local_ratio(const Problem& p, Machine& machine, const Tensors& t) {
   const Layout<Cell> at = layout_of<Cell>(p);
   const Buffer worst(machine, sizeof(double));
   machine.fill(worst.data(), 0, sizeof(double));
-  launch(&local_ratio_kernel<Cell, T>, blocks_for(at.position(p.batch, 0, 0)), kThreads, 0, machine.stream(), at, RecurrenceTensors<T>(t), gate_error(p.storage, p.gates), worst.as<double>());
+  launch(&local_ratio_kernel<Cell, T>, blocks_for(at.position(p.batch, 0, 0)), kThreads, 0, machine.stream(), at, RecurrenceTensors<T>(t), gate_error(p.storage, p.gates),
+         worst.as<double>());
   double ratio = 0;
   machine.download(&ratio, worst.data(), sizeof ratio);
   return ratio;

@@ -133,7 +133,8 @@ PRNN_DEVICE void copy_async(Word* shared, const Word* global) {
   } else if constexpr (sizeof(Word) == 16) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(unsigned(__cvta_generic_to_shared(shared))), "l"(__cvta_generic_to_global(global)) : "memory");
   } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(unsigned(__cvta_generic_to_shared(shared))), "l"(__cvta_generic_to_global(global)), "n"(int(sizeof(Word))) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(unsigned(__cvta_generic_to_shared(shared))), "l"(__cvta_generic_to_global(global)), "n"(int(sizeof(Word)))
+                 : "memory");
   }
 }
 /// Makes one group of this thread's copies since the last commit.

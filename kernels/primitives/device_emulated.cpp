@@ -6,7 +6,6 @@
 #include <boost/context/fiber.hpp>
 #include <boost/context/protected_fixedsize_stack.hpp>
 #include <deque>
-#include <deque>
 #include <exception>
 #include <map>
 #include <memory>

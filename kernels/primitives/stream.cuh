@@ -72,7 +72,8 @@ class InputStream {
   PRNN_HD static constexpr std::int64_t bytes(int threads) { return std::int64_t(kSteps) * Cell::kInputs * std::int64_t(sizeof(Word)) * threads; }
 
   /// first_channel: of the threads' first lane.
-  PRNN_DEVICE InputStream(unsigned char* shared, const Layout<Cell>& at, const T* u, std::int64_t first_channel, const Place& place, int lanes, std::int64_t first, std::int64_t stop)
+  PRNN_DEVICE InputStream(unsigned char* shared, const Layout<Cell>& at, const T* u, std::int64_t first_channel, const Place& place, int lanes, std::int64_t first,
+                          std::int64_t stop)
       : ring_(reinterpret_cast<Word*>(shared) + thread_index()), hidden_(at.hidden), left_((stop - first) * Cell::kInputs) {
     if constexpr (kChunks) {
       const int lane = thread_index() & (lanes - 1), chunks = lanes / kWordsACopy, chunk = lane & (chunks - 1);
@@ -159,14 +160,15 @@ template <class T, class F>
 void with_shape(const StreamShape& shape, F&& f) {
   if (shape.in_chunks) return f.template operator()<kWordChannels<T>, true>();
   if (shape.channels_a_thread == kWordChannels<T>) return f.template operator()<kWordChannels<T>, false>();
-  if constexpr (kWordChannels<T> > 1) f.template operator()<1, false>();
+  if constexpr (kWordChannels < T >> 1) f.template operator()<1, false>();
 }
 
 /// Computes steps first .. stop - 1 of a stream: advance(v, u) a step of channel d + v from its guarded inputs. arrive() is called before step
 /// `own`, keep() after that step and every later one. groups: how many all threads of a warp take, at least ceil((stop - first) / kGroup).
 /// kUnrolled: whole groups in a row, the fast way; else few registers.
 template <bool kUnrolled, class Cell, class T, int V, bool kChunks, class Advance, class Arrive, class Keep>
-PRNN_DEVICE void walk(InputStream<Cell, T, V, kChunks> stream, std::int64_t groups, std::int64_t first, std::int64_t own, std::int64_t stop, Advance&& advance, Arrive&& arrive, Keep&& keep) {
+PRNN_DEVICE void walk(InputStream<Cell, T, V, kChunks> stream, std::int64_t groups, std::int64_t first, std::int64_t own, std::int64_t stop, Advance&& advance, Arrive&& arrive,
+                      Keep&& keep) {
   using Word = Pack<T, V>;
   constexpr int kGroup = InputStream<Cell, T, V, kChunks>::kGroup;
   const auto compute = [&](const Word(&words)[Cell::kInputs]) {

@@ -58,8 +58,8 @@ class SeqFused final : public SequentialRun<Cell, T> {
   void launch(const Tensors& tensors, Stream stream) override {
     with_gates<Cell, T>(approximate_, [&]<class Gated>() {
       with_shape<T>(stream_shape<T>(this->at_.hidden, kWarp), [&]<int V, bool kChunks>() {
-        prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Gated, T, V, kChunks>, this->blocks_, this->policy_.threads, InputStream<Gated, T, V, kChunks>::bytes(this->policy_.threads), stream,
-                                   Layout<Gated>(this->at_), RecurrenceTensors<T>(tensors), this->nonfinite_.template as<std::int64_t>());
+        prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Gated, T, V, kChunks>, this->blocks_, this->policy_.threads, InputStream<Gated, T, V, kChunks>::bytes(this->policy_.threads),
+                                   stream, Layout<Gated>(this->at_), RecurrenceTensors<T>(tensors), this->nonfinite_.template as<std::int64_t>());
       });
     });
   }

@@ -36,15 +36,16 @@ struct ShootingStatus {
 /// ends in. Two copies, for odd and even rounds: nobody overwrites what is being read.
 template <class C, int K>
 struct TeamBoard {
-  State<C, K>* edges;      // [teams, 2, blocks, 2, width]
-  int* failed;             // [teams, 2, blocks]: a boundary inside the block fails
-  TeamBarrier* barriers;   // [teams]
+  State<C, K>* edges;     // [teams, 2, blocks, 2, width]
+  int* failed;            // [teams, 2, blocks]: a boundary inside the block fails
+  TeamBarrier* barriers;  // [teams]
 
   static constexpr std::int64_t edges_of(std::int64_t blocks, int width) { return 4 * blocks * width; }
 
   /// All threads of the team's blocks. True if any boundary of the team fails: one inside a block (failed_here) or one between two blocks.
   /// runs_to: blocks of the team that have segments.
-  PRNN_DEVICE bool meet(Team team, std::int64_t group, int rank, int blocks, int runs_to, int width, int round, const State<C, K>* firsts, const State<C, K>* lasts, bool failed_here) const {
+  PRNN_DEVICE bool meet(Team team, std::int64_t group, int rank, int blocks, int runs_to, int width, int round, const State<C, K>* firsts, const State<C, K>* lasts,
+                        bool failed_here) const {
     State<C, K>* const mine = edges + (group * 2 + (round & 1)) * 2 * blocks * width;
     int* const flags = failed + (group * 2 + (round & 1)) * blocks;
     for (int i = thread_index(); i < width; i += thread_count()) {
@@ -87,7 +88,8 @@ struct ShootingShared {
 
   static constexpr std::int64_t bytes(int threads, int lanes, int channels_a_thread) {
     const std::int64_t cells = std::int64_t(threads) * channels_a_thread;
-    return (cells + lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>)) + (cells + BlockScan<Affine<C, K>>::shared_maps(threads, lanes)) * std::int64_t(sizeof(Affine<C, K>));
+    return (cells + lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>)) +
+           (cells + BlockScan<Affine<C, K>>::shared_maps(threads, lanes)) * std::int64_t(sizeof(Affine<C, K>));
   }
   PRNN_DEVICE ShootingShared(unsigned char* base, int threads, int lanes, int channels_a_thread) {
     starts = reinterpret_cast<State<C, K>*>(base);
@@ -133,9 +135,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
         PRNN_UNROLL for (int i = 0; i < K; ++i) lane.h[v][i] = next[i];
       },
       [&] {
-        PRNN_UNROLL for (int v = 0; v < V; ++v) {
-          PRNN_UNROLL for (int i = 0; i < K; ++i) start[v][i] = lane.h[v][i];
-        }
+        PRNN_UNROLL for (int v = 0; v < V; ++v) { PRNN_UNROLL for (int i = 0; i < K; ++i) start[v][i] = lane.h[v][i]; }
       },
       [&] {
         if (exists) store_lane(h, at.hidden, lane);
@@ -143,9 +143,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
       });
 
   if (!exists) {  // such a lane passes everywhere
-    PRNN_UNROLL for (int v = 0; v < V; ++v) {
-      PRNN_UNROLL for (int i = 0; i < K; ++i) lane.h[v][i] = start[v][i] = C(0);
-    }
+    PRNN_UNROLL for (int v = 0; v < V; ++v) { PRNN_UNROLL for (int i = 0; i < K; ++i) lane.h[v][i] = start[v][i] = C(0); }
   }
 
   for (int round = 0;; ++round) {
@@ -218,9 +216,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
     }
     if (!any_again) continue;
     C state[V][K];
-    PRNN_UNROLL for (int v = 0; v < V; ++v) {
-      PRNN_UNROLL for (int i = 0; i < K; ++i) state[v][i] = start[v][i];
-    }
+    PRNN_UNROLL for (int v = 0; v < V; ++v) { PRNN_UNROLL for (int i = 0; i < K; ++i) state[v][i] = start[v][i]; }
     h = results;
     walk<false>(
         InputStream<Cell, T, V, false>(memory, at, t.u, 0, place, side, own, stop), ceil_div(stop - own, Inputs::kGroup), own, own, stop,
@@ -332,7 +328,9 @@ class Shooting final : public Run {
       blocks = teams * policy.blocks_a_team;
     }
     std::int64_t status_bytes() const { return blocks * std::int64_t(sizeof(ShootingStatus)); }
-    std::int64_t edge_bytes() const { return policy.blocks_a_team == 1 ? 0 : teams * TeamBoard<C, K>::edges_of(policy.blocks_a_team, lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>)); }
+    std::int64_t edge_bytes() const {
+      return policy.blocks_a_team == 1 ? 0 : teams * TeamBoard<C, K>::edges_of(policy.blocks_a_team, lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>));
+    }
     std::int64_t flag_bytes() const { return policy.blocks_a_team == 1 ? 0 : teams * std::int64_t(sizeof(TeamBarrier)) + 2 * blocks * std::int64_t(sizeof(int)); }
     std::int64_t workspace_bytes() const { return status_bytes() + edge_bytes() + flag_bytes(); }
     template <int V, bool kChunks>

@@ -649,14 +649,17 @@ TEST(Gates, AreWithinTheirStatedErrorOfTheTruth) {
   const std::uint64_t stride = std::getenv("PRNN_TEST_ALL_FLOATS") ? 1 : std::string_view(device()) == "cuda" ? 257 : 65521;
   for (const char* gates : {"exact", "approx"}) {
     // h = tanh(u), and h = z tanh(20) = z
-    const double tanh_error = worst_gate_error<ElmanDiag>(gates, 0, [](double x) { return std::tanh(x); }, stride);
-    const double sigmoid_error = worst_gate_error<GruDiag>(gates, 20, [](double x) { return 1 / (1 + std::exp(-x)); }, stride);
+    const double tanh_error = worst_gate_error<ElmanDiag>(
+        gates, 0, [](double x) { return std::tanh(x); }, stride);
+    const double sigmoid_error = worst_gate_error<GruDiag>(
+        gates, 20, [](double x) { return 1 / (1 + std::exp(-x)); }, stride);
     const double stated = gate_error(Storage::f32, gates);
     EXPECT_LE(tanh_error, stated) << gates;
     EXPECT_LE(sigmoid_error, stated) << gates;
     EXPECT_GT(tanh_error, 0) << gates;
     EXPECT_GT(sigmoid_error, 0) << gates;
-    std::printf("gates %s on %s, every %llu-th float: largest error of tanh %.3e, of sigmoid %.3e\n", gates, device(), static_cast<unsigned long long>(stride), tanh_error, sigmoid_error);
+    std::printf("gates %s on %s, every %llu-th float: largest error of tanh %.3e, of sigmoid %.3e\n", gates, device(), static_cast<unsigned long long>(stride), tanh_error,
+                sigmoid_error);
   }
 }
 
