@@ -195,6 +195,14 @@ std::pair<int, int> parse_shard(std::string_view text) {
   throw BadInput(fmt::format("--shard {}: expected i/n with 1 <= i <= n, such as 2/8", text));
 }
 
+std::function<bool(const std::string&)> name_filter(std::string_view flag, const std::string& expression) {
+  try {
+    return [pattern = std::regex(expression)](const std::string& name) { return std::regex_search(name, pattern); };
+  } catch (const std::regex_error& error) {
+    throw BadInput(fmt::format("{} {}: bad regular expression: {}", flag, expression, error.what()));
+  }
+}
+
 std::vector<Group> make_plan(const Suite& suite, const PlanOptions& options) {
   Collector collector;
   for (const Grid& grid : suite.grids) expand(grid, suite, options.device, collector);
@@ -208,13 +216,8 @@ std::vector<Group> make_plan(const Suite& suite, const PlanOptions& options) {
     count += group.cases.size();
   }
   if (!options.only.empty()) {
-    std::regex pattern;
-    try {
-      pattern = std::regex(options.only);
-    } catch (const std::regex_error& error) {
-      throw BadInput(fmt::format("--only {}: bad regular expression: {}", options.only, error.what()));
-    }
-    for (Group& group : groups) std::erase_if(group.cases, [&](const Case& c) { return !std::regex_search(c.case_id, pattern); });
+    const auto matches = name_filter("--only", options.only);
+    for (Group& group : groups) std::erase_if(group.cases, [&](const Case& c) { return !matches(c.case_id); });
     std::erase_if(groups, [](const Group& group) { return group.cases.empty(); });
     if (groups.empty()) throw BadInput(fmt::format("--only {}: matches none of the {} cases of {}", options.only, count, suite.path));
   }

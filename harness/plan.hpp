@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -46,6 +47,9 @@ std::vector<Group> make_plan(const Suite&, const PlanOptions&);
 
 /// "2/8" -> {2, 8}; throws BadInput.
 std::pair<int, int> parse_shard(std::string_view);
+
+/// Whether a regular expression (ECMAScript), given with this flag, is found in a name; throws BadInput.
+std::function<bool(const std::string&)> name_filter(std::string_view flag, const std::string& expression);
 
 /// Sets of tensors to rotate through, so that what a launch reads has left the last-level cache: the fewest whose sum exceeds 3 x cache.
 std::int64_t rotating_sets(std::int64_t set_bytes, std::int64_t last_level_cache_bytes);

@@ -1,10 +1,10 @@
 // sha256.cpp: SHA-256, FIPS 180-4 sections 4.1.2, 4.2.2 and 6.2.
 #include "harness/sha256.hpp"
 
-#include <fmt/format.h>
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstdio>
 
 namespace prnn {
 namespace {
@@ -49,7 +49,11 @@ std::string sha256(std::string_view bytes) {
   for (int shift = 56; shift >= 0; shift -= 8) tail += static_cast<char>(static_cast<std::uint64_t>(bytes.size()) * 8 >> shift);
   for (at = 0; at < tail.size(); at += 64) add_block(state, tail.data() + at);
   std::string hex;
-  for (const std::uint32_t word : state) hex += fmt::format("{:08x}", word);
+  for (const std::uint32_t word : state) {
+    char digits[9];
+    std::snprintf(digits, sizeof digits, "%08x", word);
+    hex += digits;
+  }
   return hex;
 }
 

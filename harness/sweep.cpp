@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <unordered_set>
 
 #include "harness/metrics/metric.hpp"

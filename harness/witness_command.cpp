@@ -3,7 +3,7 @@
 #include <fmt/ranges.h>
 #include <cmath>
 #include <iostream>
-#include <regex>
+#include <nlohmann/json.hpp>
 
 #include "harness/commands.hpp"
 #include "harness/record.hpp"
@@ -109,15 +109,10 @@ Row reference_row(const WitnessFile& file) {
 }  // namespace
 
 int witness_command(const std::vector<std::string>& paths, const std::string& solver_pattern, const std::string& device, bool json) {
-  std::regex pattern;
-  try {
-    pattern = std::regex(solver_pattern);
-  } catch (const std::regex_error& error) {
-    throw BadInput(fmt::format("--solver {}: bad regular expression: {}", solver_pattern, error.what()));
-  }
+  const auto matches = name_filter("--solver", solver_pattern);
   std::vector<std::string> chosen;
   for (const std::string& name : solver_names()) {
-    if (std::regex_search(name, pattern)) chosen.push_back(name);
+    if (matches(name)) chosen.push_back(name);
   }
   if (chosen.empty()) throw BadInput(fmt::format("--solver {}: matches none of {}", solver_pattern, fmt::join(solver_names(), ", ")));
   std::vector<WitnessFile> files;  // all are read before anything runs
