@@ -163,9 +163,12 @@ TEST(EveryDeviceSolver, IsRightAtSmallShapesUnderEverySchedule) {
 }
 
 TEST(EveryDeviceSolver, IsRightInEveryStorageType) {
+  std::uint64_t turn = 0;
   AllCells::for_each([&]<class Cell>() {
     AllStorages::for_each([&]<class T>() {
       for (const char* solver : kSolvers) {
+        const WithSchedule set({std::array{Order::descending, Order::random, Order::ascending}[turn % 3], turn});
+        ++turn;
         check_right<Cell, T>(problem<Cell, T>(2, 5, 37), solver);
         check_right<Cell, T>(problem<Cell, T>(1, 5, 21, {{"threads", 32}, {"channels_a_block", 4}, {"segments", 3}, {"overlap", 4}}), solver);
         // Rows of whole 16-byte chunks, of whole words only, and of neither, over more steps than are copied ahead.
