@@ -13,9 +13,10 @@ struct Fit {
   bool passes = true;  // |r| <= 8 u_c max(1, |h|): stricter than design section 6.3, whose scale is the channel's largest |h|
   bool close = true;   // |r| <= 8 u_c (|h| + |J| |before|): within c of the local bound (design section 6.1) wherever that is
 
-  PRNN_HD void also(const Fit& step) {
-    passes = passes && step.passes;
-    close = close && step.close;
+  /// counts: whether the step is one of the channel's; as a number, because a branch would keep the steps of a thread apart.
+  PRNN_HD void also(const Fit& step, bool counts = true) {
+    passes = passes & (step.passes | !counts);
+    close = close & (step.close | !counts);
   }
   /// Whether a channel has converged at this iterate, `passed_before` saying that every step passed at the iterate before too: the solve in
   /// between has then removed all of r but its second order and its rounding. Passing alone would accept 8 u_c where rounding is far less.

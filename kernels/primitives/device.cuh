@@ -163,7 +163,8 @@ enum class Team { block, cluster, grid };
 struct TeamBarrier {
   unsigned long long arrived;
 };
-/// Waits for all threads of all blocks of the team; load_shared_by_team then shows what any of them wrote to global memory before.
+/// Waits for all threads of all blocks of the team; load_shared_by_team then shows what any of them wrote to global memory before,
+/// load_from_cluster what they wrote to shared memory.
 PRNN_DEVICE void team_barrier(Team team, int team_blocks, TeamBarrier* barrier) {
   if (team == Team::cluster) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
@@ -193,6 +194,37 @@ PRNN_DEVICE T load_shared_by_team(const T* p) {
 template <class T>
 PRNN_DEVICE void store_for_team(T* p, T x) {
   __stcg(p, x);
+}
+/// Waits for all threads of all blocks of the cluster and orders no memory: for a block that is about to end, after others have read its shared
+/// memory. (Before they read it, nothing less than team_barrier will do: without its release they saw old values on an H200.)
+PRNN_DEVICE void cluster_farewell() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  __trap();
+#else
+  asm volatile("barrier.cluster.arrive.relaxed;\n\tbarrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
+/// What lies in the shared memory of block `rank` of my cluster where p lies in mine. The value is to be used before cluster_farewell(): until
+/// then it may be under way. T: as above.
+template <class T>
+PRNN_DEVICE T load_from_cluster(const T* p, int rank) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  __trap();
+  return *p;
+#else
+  unsigned theirs;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(theirs) : "r"(unsigned(__cvta_generic_to_shared(p))), "r"(rank));
+  std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t> word;
+  if constexpr (sizeof(T) == 4) {
+    asm volatile("ld.shared::cluster.b32 %0, [%1];" : "=r"(word) : "r"(theirs) : "memory");
+  } else {
+    asm volatile("ld.shared::cluster.b64 %0, [%1];" : "=l"(word) : "r"(theirs) : "memory");
+  }
+  T x;
+  memcpy(&x, &word, sizeof x);
+  return x;
+#endif
 }
 
 // --- launches ---------------------------------------------------------------------------------------------------------

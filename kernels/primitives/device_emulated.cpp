@@ -88,6 +88,8 @@ struct Launch {
   Team team;
   int team_blocks;
   const std::function<void()>& body;
+  std::vector<unsigned char*> shared;  // of each block of the team that runs
+  std::int64_t shared_bytes;
   std::mt19937_64 random{schedule.seed};
   std::map<const TeamBarrier*, std::int64_t> teams{};  // who has waited where
 
@@ -147,6 +149,16 @@ class Block {
     if (!barrier) refuse("at no TeamBarrier");
     if (barrier->arrived % unsigned(team_blocks) || barrier->arrived >> 63)
       refuse("at a TeamBarrier with " + std::to_string(barrier->arrived) + " arrivals, which teams of " + std::to_string(team_blocks) + " cannot have left");
+  }
+
+  /// Where `p` lies in the shared memory of block `rank` of the cluster.
+  const void* in_cluster(const void* p, int rank) const {
+    const std::int64_t offset = static_cast<const unsigned char*>(p) - here_.shared;
+    const std::string reads = name(threads_[std::size_t(detail::here.thread)]) + " reads the shared memory of block " + std::to_string(rank);
+    if (launch_.team != Team::cluster) fail(reads + " in a launch without clusters");
+    if (rank < 0 || rank >= launch_.team_blocks) fail(reads + " of a cluster of " + std::to_string(launch_.team_blocks));
+    if (offset < 0 || offset >= launch_.shared_bytes) fail(reads + " at byte " + std::to_string(offset) + " of " + std::to_string(launch_.shared_bytes));
+    return launch_.shared[std::size_t(rank)] + offset;
   }
 
   Thread& current() { return threads_[std::size_t(detail::here.thread)]; }
@@ -215,11 +227,16 @@ void wait(State kind) {
 /// The blocks of one team, all of them alive.
 class RunningTeam {
  public:
-  /// shared: the shared memory of its blocks.
-  template <class Shared>
-  RunningTeam(Launch& launch, std::int64_t team, std::int64_t blocks, int threads, const Shared& shared) : launch_(launch), team_(team) {
-    for (int i = 0; i < launch.team_blocks; ++i)
-      blocks_.emplace_back(launch, detail::Here{.thread = 0, .threads = threads, .block = team * launch.team_blocks + i, .blocks = blocks, .shared = shared[std::size_t(i)].get()});
+  RunningTeam(Launch& launch, std::int64_t team, std::int64_t blocks, int threads) : launch_(launch), team_(team) {
+    for (int i = 0; i < launch.team_blocks; ++i) {
+      std::memset(launch.shared[std::size_t(i)], 0xff, std::size_t(launch.shared_bytes));
+      blocks_.emplace_back(launch, detail::Here{.thread = 0,
+                                                .threads = threads,
+                                                .block = team * launch.team_blocks + i,
+                                                .blocks = blocks,
+                                                .team_blocks = launch.team_blocks,
+                                                .shared = launch.shared[std::size_t(i)]});
+    }
   }
 
   /// Until all threads have ended.
@@ -238,6 +255,7 @@ class RunningTeam {
   bool run(Block& block) {
     while (block.run())
       if (launch_.team_blocks > 1 && schedule.order == Order::random && launch_.random() % 2) return true;
+    if (block.threads()[0].state == State::ended) std::memset(launch_.shared[std::size_t(block.index() % launch_.team_blocks)], 0xff, std::size_t(launch_.shared_bytes));
     return false;
   }
 
@@ -336,6 +354,8 @@ void wait_team(Team team, int team_blocks, TeamBarrier* barrier) {
   wait(State::team_barrier);
 }
 
+const void* in_cluster(const void* p, int rank) { return running->in_cluster(p, rank); }
+
 std::int64_t resident_blocks(int threads, std::int64_t shared_bytes) {
   refuse("threads a block", threads, 1, kMostThreads);
   refuse("bytes of shared memory", shared_bytes, 0, kMostSharedBytes);
@@ -350,21 +370,19 @@ void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::i
   if (team == Team::grid) refuse("blocks that run together", blocks, 1, together);
   if (running) throw DeviceError("emulated: a kernel cannot launch a kernel");
 
-  Launch launch{.team = team, .team_blocks = team_blocks, .body = thread_body};
-  const std::int64_t teams = blocks / team_blocks;
-  const TeamOrder team_at(teams, launch.random);
   std::vector<std::unique_ptr<unsigned char[], AlignedDelete>> shared;
   for (int i = 0; i < team_blocks; ++i) shared.emplace_back(static_cast<unsigned char*>(::operator new[](std::size_t(shared_bytes), std::align_val_t(16))));
+  Launch launch{.team = team, .team_blocks = team_blocks, .body = thread_body, .shared = {}, .shared_bytes = shared_bytes};
+  for (const auto& memory : shared) launch.shared.push_back(memory.get());
+  const std::int64_t teams = blocks / team_blocks;
+  const TeamOrder team_at(teams, launch.random);
   struct Leave {
     ~Leave() {
       running = nullptr;
       here = {};
     }
   } leave;
-  for (std::int64_t i = 0; i < teams; ++i) {
-    for (const auto& memory : shared) std::memset(memory.get(), 0xff, std::size_t(shared_bytes));
-    RunningTeam(launch, team_at(i), blocks, threads, shared).run();
-  }
+  for (std::int64_t i = 0; i < teams; ++i) RunningTeam(launch, team_at(i), blocks, threads).run();
 }
 
 }  // namespace detail

@@ -450,6 +450,58 @@ TEST_F(TheEmulatedGpu, GivesEveryBlockOfATeamItsOwnSharedMemoryFilledWithNan) {
   }
 }
 
+/// Each block reads what the thread of the same number in the next block of its cluster has put into shared memory. out [block, thread].
+template <class T>
+PRNN_KERNEL cluster_ring_kernel(int team_blocks, bool farewell, T* out) {
+  T* const box = shared_memory<T>();
+  box[thread_index()] = T(block_index() * thread_count() + thread_index());
+  team_barrier(Team::cluster, team_blocks, nullptr);
+  barrier();  // blocks may take turns here, too
+  const T value = load_from_cluster(box + thread_index(), next_block(team_blocks) % team_blocks);
+  out[block_index() * thread_count() + thread_index()] = value;
+  if (farewell) cluster_farewell();
+}
+
+template <class T>
+bool reads_its_cluster(int team_blocks, bool farewell) {
+  const int threads = 40, blocks = 3 * team_blocks;
+  std::vector<T> out(std::size_t(blocks * threads), T(-1));
+  launch_team(Team::cluster, team_blocks, &cluster_ring_kernel<T>, blocks, threads, threads * std::int64_t(sizeof(T)), nullptr, team_blocks, farewell, out.data());
+  bool right = true;
+  for (int block = 0; block < blocks; ++block) {
+    const int next = block / team_blocks * team_blocks + (block + 1) % team_blocks;
+    for (int thread = 0; thread < threads; ++thread) right &= out[std::size_t(block * threads + thread)] == T(next * threads + thread);
+  }
+  return right;
+}
+
+TEST_F(TheEmulatedGpu, ShowsABlockTheSharedMemoryOfItsClusterUntilItsBlocksEnd) {
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    for (const int size : {1, 2, 16}) {
+      EXPECT_TRUE(reads_its_cluster<float>(size, true)) << size;
+      EXPECT_TRUE(reads_its_cluster<std::int64_t>(size, true)) << size;
+    }
+    EXPECT_FALSE(reads_its_cluster<float>(2, false));
+    EXPECT_FALSE(reads_its_cluster<int>(16, false));
+  }
+}
+
+PRNN_KERNEL peep_kernel(int byte, int rank) {
+  team_barrier(block_count() == 2 ? Team::block : Team::cluster, block_count() == 2 ? 1 : 4, nullptr);
+  load_from_cluster(reinterpret_cast<int*>(shared_memory<unsigned char>() + byte), rank);
+}
+
+TEST_F(TheEmulatedGpu, ReportsReadsThatAClusterDoesNotHave) {
+  const auto error = [](Team team, int team_blocks, int blocks, int byte, int rank) { return team_error_of(team, team_blocks, &peep_kernel, blocks, 1, 64, nullptr, byte, rank); };
+  EXPECT_EQ(error(Team::cluster, 4, 4, 60, 3), "");
+  EXPECT_EQ(error(Team::block, 1, 2, 0, 0), "emulated: block 0: thread 0 reads the shared memory of block 0 in a launch without clusters");
+  EXPECT_EQ(error(Team::cluster, 4, 4, 0, 4), "emulated: block 0: thread 0 reads the shared memory of block 4 of a cluster of 4");
+  EXPECT_EQ(error(Team::cluster, 4, 4, 0, -1), "emulated: block 0: thread 0 reads the shared memory of block -1 of a cluster of 4");
+  EXPECT_EQ(error(Team::cluster, 4, 4, 64, 1), "emulated: block 0: thread 0 reads the shared memory of block 1 at byte 64 of 64");
+  EXPECT_EQ(error(Team::cluster, 4, 4, -4, 1), "emulated: block 0: thread 0 reads the shared memory of block 1 at byte -4 of 64");
+}
+
 /// Block `block` or its one thread (-1: all) ends, waits for its block alone or waits at another TeamBarrier while the others wait for the team.
 enum class Astray { ends, alone, elsewhere };
 PRNN_KERNEL astray_kernel(Team team, int team_blocks, TeamBarrier* barriers, Astray how, int block, int thread) {

@@ -44,6 +44,7 @@ namespace detail {
 struct Here {
   int thread = 0, threads = 0;
   std::int64_t block = 0, blocks = 0;
+  int team_blocks = 0;
   unsigned char* shared = nullptr;
 };
 /// Where the fiber that runs now stands.
@@ -59,6 +60,8 @@ void wait_copies(int groups_under_way);
 void wait_team(Team team, int team_blocks, TeamBarrier* barrier);
 void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body);
 std::int64_t resident_blocks(int threads, std::int64_t shared_bytes);
+/// Where p, in the running block's shared memory, lies in that of block `rank` of its cluster.
+const void* in_cluster(const void* p, int rank);
 }  // namespace detail
 
 // --- where am I -------------------------------------------------------------------------------------------------------
@@ -169,7 +172,8 @@ PRNN_DEVICE void atomic_max_magnitude(double* p, double x) {
 }
 
 // --- teams: consecutive blocks that run together ----------------------------------------------------------------------
-/// Waits for all threads of all blocks of the team; load_shared_by_team then shows what any of them wrote to global memory before.
+/// Waits for all threads of all blocks of the team; load_shared_by_team then shows what any of them wrote to global memory before,
+/// load_from_cluster what they wrote to shared memory.
 PRNN_DEVICE void team_barrier(Team team, int team_blocks, TeamBarrier* barrier) { detail::wait_team(team, team_blocks, barrier); }
 /// What another block wrote in this launch. T: float, double, int, std::int64_t.
 template <class T>
@@ -181,6 +185,17 @@ template <class T>
 PRNN_DEVICE void store_for_team(T* p, T x) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8);
   *p = x;
+}
+
+/// Waits for all threads of all blocks of the cluster.
+PRNN_DEVICE void cluster_farewell() { detail::wait_team(Team::cluster, detail::here.team_blocks, nullptr); }
+/// What lies in the shared memory of block `rank` of my cluster where p lies in mine; NaN where that block has ended.
+template <class T>
+PRNN_DEVICE T load_from_cluster(const T* p, int rank) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8);
+  T x;
+  std::memcpy(&x, detail::in_cluster(p, rank), sizeof x);
+  return x;
 }
 
 // --- launches ---------------------------------------------------------------------------------------------------------

@@ -63,8 +63,10 @@ inline constexpr int kMostClusterBlocks = 16;
 inline constexpr int kMostTeamBlocks = 1024;
 
 /// Steps after which two runs of a cell that forgets are at the same state, to the bit: in regime paper 9,999 of 10,000 boundaries need 43
-/// steps in float, a double has 29 more bits to forget.
-constexpr int shooting_overlap(std::int64_t storage_bytes) { return storage_bytes == 8 ? 120 : 56; }
+/// steps in float; a few more where there are so many that one would fail. A double has 29 more bits to forget.
+constexpr int shooting_overlap(std::int64_t channels, std::int64_t seq_len, std::int64_t storage_bytes) {
+  return storage_bytes == 8 ? 120 : channels * seq_len <= 1 << 17 ? 48 : 56;
+}
 
 /// Enough threads that memory never waits for them: 8 warps a multiprocessor, or 16 where a byte moved is more arithmetic; segments no shorter
 /// than 8 steps. The blocks of a team share out the segments until every multiprocessor has one.
@@ -72,7 +74,7 @@ constexpr int shooting_overlap(std::int64_t storage_bytes) { return storage_byte
 /// whole rows where there are many channels or many pages, fewer where they would leave multiprocessors idle or a short sequence waits for a team.
 constexpr ShootingPolicy shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, std::int64_t storage_bytes, bool approximate) {
   const std::int64_t word = storage_bytes < 4 && hidden % 2 == 0 ? 2 : 1, units = ceil_div(batch * hidden, word);
-  const int overlap = shooting_overlap(storage_bytes);
+  const int overlap = shooting_overlap(batch * hidden, seq_len, storage_bytes);
   const std::int64_t wanted = (storage_bytes < 4 ? 512 : 256) * kMultiprocessors / units;
   const std::int64_t segments = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>((seq_len - overlap) / 8, 1));
   const std::int64_t widest = units >= 16384 && approximate ? 128 : units >= 8192 || seq_len >= 1 << 16 ? 64 : units >= 2048 ? 32 : seq_len >= 1024 ? 16 : 8;

@@ -53,7 +53,7 @@ TEST(AShootingPolicy, IsSequentialOnceTheChannelsFillTheMachine) {
   EXPECT_EQ(shooting_policy(8, 4096, 8192, 4, false), (ShootingPolicy{1, 56, 32, 1}));
   EXPECT_EQ(shooting_policy(8, 1024, 2048, 4, false), (ShootingPolicy{4, 56, 64, 1}));
   EXPECT_EQ(shooting_policy(8, 256, 2048, 4, false), (ShootingPolicy{16, 56, 32, 2}));
-  EXPECT_EQ(shooting_policy(1, 64, 512, 4, false), (ShootingPolicy{57, 56, 8, 8}));
+  EXPECT_EQ(shooting_policy(1, 64, 512, 4, false), (ShootingPolicy{58, 48, 8, 8}));
   EXPECT_EQ(shooting_policy(1, 64, 1 << 20, 4, false), (ShootingPolicy{528, 56, 64, 128}));
   EXPECT_EQ(shooting_policy(8, 4096, 2048, 2, true), (ShootingPolicy{4, 56, 256, 1}));
   EXPECT_EQ(shooting_policy(8, 4096, 2048, 8, false).overlap, 120);

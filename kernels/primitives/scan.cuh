@@ -33,7 +33,7 @@ template <class Map>
 class BlockScan {
  public:
   /// Maps of shared memory that a block needs.
-  static constexpr int shared_maps(int threads, int lanes) { return threads / (lanes < kWarp ? kWarp : lanes) * lanes; }
+  PRNN_HD static constexpr int shared_maps(int threads, int lanes) { return threads / (lanes < kWarp ? kWarp : lanes) * lanes; }
 
   /// shared [rows, lanes].
   PRNN_DEVICE BlockScan(Map* shared, int lanes) : shared_(shared), lanes_(lanes) {}
@@ -41,9 +41,11 @@ class BlockScan {
   /// First half, before a barrier of the caller's (which may be its vote): takes this time-thread's own map. All threads of the block.
   PRNN_DEVICE void publish(Map map) {
     const int lane = thread_index() % kWarp;
-    for (int distance = lanes_; distance < kWarp; distance *= 2) {
-      const Map earlier = shuffle_up(map, distance);
-      if (lane >= distance) map = compose(earlier, map);
+    PRNN_UNROLL for (int level = 0; level < 5; ++level) {  // 2^5 lanes
+      const int distance = lanes_ << level;
+      if (distance >= kWarp) break;
+      const Map earlier = shuffle_up(map, distance), both = compose(earlier, map);
+      if (lane >= distance) map = both;
     }
     before_in_warp_ = shuffle_up(map, lanes_);
     if (lane >= kWarp - lanes_) shared_[slot(row())] = map;
@@ -57,7 +59,14 @@ class BlockScan {
     // No identity enters a product: inf x 0 would make a NaN of a map that has overflowed.
     if (mine == 0) return first_in_warp ? Map::identity() : before_in_warp_;
     Map map = shared_[slot(0)];
-    PRNN_NO_UNROLL for (int r = 1; r < mine; ++r) map = compose(map, shared_[slot(r)]);
+    constexpr int kTogether = 4;  // rows that are read at once: their composition waits for shared memory only once
+    PRNN_NO_UNROLL for (int r = 1; r < mine; r += kTogether) {
+      Map row[kTogether];
+      PRNN_UNROLL for (int i = 0; i < kTogether; ++i) row[i] = shared_[slot(r + i < mine ? r + i : r)];
+      PRNN_UNROLL for (int i = 0; i < kTogether; ++i) {
+        if (r + i < mine) map = compose(map, row[i]);
+      }
+    }
     return first_in_warp ? map : compose(map, before_in_warp_);
   }
 

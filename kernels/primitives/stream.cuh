@@ -164,7 +164,7 @@ void with_shape(const StreamShape& shape, F&& f) {
 }
 
 /// Computes steps first .. stop - 1 of a stream: advance(v, u) a step of channel d + v from its guarded inputs. arrive() is called before step
-/// `own`, keep() after that step and every later one. groups: how many all threads of a warp take, at least ceil((stop - first) / kGroup).
+/// `own`, keep(owned) after every step, to be predicated, not to branch: neighbouring lanes differ. groups: how many all threads of a warp take, at least ceil((stop - first) / kGroup).
 /// kUnrolled: whole groups in a row, the fast way; else few registers.
 template <bool kUnrolled, class Cell, class T, int V, bool kChunks, class Advance, class Arrive, class Keep>
 PRNN_DEVICE void walk(InputStream<Cell, T, V, kChunks> stream, std::int64_t groups, std::int64_t first, std::int64_t own, std::int64_t stop, Advance&& advance, Arrive&& arrive,
@@ -190,7 +190,7 @@ PRNN_DEVICE void walk(InputStream<Cell, T, V, kChunks> stream, std::int64_t grou
       PRNN_UNROLL for (int j = 0; j < kGroup; ++j) {
         stream.copy_ahead(j);
         compute(words[j]);
-        if (kept) keep();
+        keep(kept);
       }
     } else {
       stream.copy_group();
@@ -199,7 +199,7 @@ PRNN_DEVICE void walk(InputStream<Cell, T, V, kChunks> stream, std::int64_t grou
         stream.read(j, words);
         if (l + j == own) arrive();
         compute(words);
-        if (l + j >= own) keep();
+        keep(l + j >= own);
       }
     }
     stream.commit_ahead();

@@ -68,7 +68,7 @@ class Shooting final : public Run {
     explicit Plan(const Problem& p)
         : vector_bytes(chosen_vector_bytes(p)),
           threads(threads_for(p.batch * p.hidden * p.seq_len)),
-          overlap(chosen(p.policy, "overlap", shooting_overlap(size_of(p.storage)))),
+          overlap(chosen(p.policy, "overlap", shooting_overlap(p.batch * p.hidden, p.seq_len, size_of(p.storage)))),
           segments(chosen(p.policy, "segments", shipped_segments(p))),
           cut(Segments::cut(p.seq_len, segments, overlap)) {}
 

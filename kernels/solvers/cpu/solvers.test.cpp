@@ -354,7 +354,7 @@ TEST(TheCpuShootingSolver, CutsToFillVectorsAndRefusesWhatCannotBeCut) {
   EXPECT_EQ(segments(1, 1, 1000), bytes);
   EXPECT_EQ(segments(2, bytes / 4, 1000), 2);
   EXPECT_EQ(segments(1, 4096, 1000), 1) << "enough channels";
-  const std::int64_t overlap = shooting_overlap(sizeof(float));
+  const std::int64_t overlap = shooting_overlap(1, 1000, sizeof(float));
   EXPECT_EQ(segments(1, 1, overlap + 16), 2) << "8 own steps at least";
   EXPECT_EQ(segments(1, 1, overlap + 15), 1);
 

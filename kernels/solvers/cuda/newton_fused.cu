@@ -80,10 +80,19 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
   const NewtonShared<C, K> shared(shared_memory<unsigned char>(), thread_count(), lanes);
   BlockScan<Affine<C, K>> scan(shared.maps, lanes);
 
-  C a[Cell::kWeights];
+  C a[Cell::kWeights], u[S][Cell::kInputs];
   State<C, K> start;
+  /// Inputs of the tile that starts at `begin`, 0 beyond the sequence: under way until they are guarded.
+  const auto load_tile = [&](std::int64_t begin) {
+    const T* const from = tensors.u + at.u(b, begin + own, 0, d);
+    PRNN_UNROLL for (int s = 0; s < S; ++s) {
+      PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[s][k] = begin + own + s < at.seq_len ? load(from + (s * Cell::kInputs + k) * at.hidden) : C(0);
+    }
+  };
   load_weights(at, tensors, d, a);
-  load_start(at, tensors, b, d, a, start.x);
+  PRNN_UNROLL for (int i = 0; i < K; ++i) start.x[i] = load(tensors.h0 + at.edge(b, i, d));
+  load_tile(0);
+  guard_start<Cell>(a, start.x);
   bool dead = !all_finite(start.x);  // the channel is NaN from here on
   if (thread_index() == 0) status[block] = {kNowhere, 0, 0};
   if (time == 0) {
@@ -112,16 +121,8 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
       dead = true;
     };
 
-    C u[S][Cell::kInputs];
     State<C, K> h[S];
     Affine<C, K> map[S];
-    PRNN_UNROLL for (int s = 0; s < S; ++s) {
-      if (own + s < steps) {
-        load_inputs<Cell>(tensors.u + at.u(b, begin + own + s, 0, d), at.hidden, u[s]);
-      } else {
-        PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[s][k] = C(0);
-      }
-    }
     int bad = tile;
     PRNN_UNROLL for (int s = S - 1; s >= 0; --s) {
       guard_inputs<Cell>(u[s]);
@@ -146,11 +147,9 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
         C f[K];
         step_and_jacobian<Cell>(before.x, a, u[s], f, map[s].jacobian);
         PRNN_UNROLL for (int i = 0; i < K; ++i) map[s].offset[i] = f[i] - h[s].x[i];
-        if (own + s < alive) {
-          fit.also(fit_of(map[s], h[s].x, before.x));
-          if (kTrace) {
-            PRNN_UNROLL for (int i = 0; i < K; ++i) residual_max = larger(residual_max, magnitude(map[s].offset[i]));
-          }
+        fit.also(fit_of(map[s], h[s].x, before.x), own + s < alive);
+        if (kTrace && own + s < alive) {
+          PRNN_UNROLL for (int i = 0; i < K; ++i) residual_max = larger(residual_max, magnitude(map[s].offset[i]));
         }
         before = h[s];
       }
@@ -214,6 +213,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
       }
       bury(bad);
     }
+    load_tile(begin + tile);
     PRNN_UNROLL for (int s = 0; s < S; ++s) {
       if (own + s >= steps || !exists) continue;
       if (own + s >= alive) {

@@ -29,7 +29,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1) seq_fused_kernel(Layou
         PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) lane.h[v][i] = next[i];
       },
       [] {},
-      [&] {
+      [&](bool) {
         if (exists) store_lane(h, at.hidden, lane);
         h += Cell::kState * at.hidden;
       });

@@ -22,6 +22,7 @@
 #include "kernels/primitives/scan.cuh"
 #include "kernels/primitives/segments.hpp"
 #include "kernels/primitives/stream.cuh"
+#include "kernels/primitives/team.cuh"
 
 namespace prnn::PRNN_BACKEND {
 
@@ -32,50 +33,12 @@ struct ShootingStatus {
   int rounds, unconverged;
 };
 
-/// What the blocks of a team show each other, in global memory: the state that each block's first segment starts from and the one its last
-/// ends in. Two copies, for odd and even rounds: nobody overwrites what is being read.
+/// What the teams of a grid meet at, in global memory; a cluster has its pages in shared memory.
 template <class C, int K>
-struct TeamBoard {
-  State<C, K>* edges;     // [teams, 2, blocks, 2, width]
-  int* failed;            // [teams, 2, blocks]: a boundary inside the block fails
+struct TeamPages {
+  State<C, K>* edges;     // [blocks, TeamBoard::edges()]
+  int* flags;             // [blocks, TeamBoard::kFlags]
   TeamBarrier* barriers;  // [teams]
-
-  static constexpr std::int64_t edges_of(std::int64_t blocks, int width) { return 4 * blocks * width; }
-
-  /// All threads of the team's blocks. True if any boundary of the team fails: one inside a block (failed_here) or one between two blocks.
-  /// runs_to: blocks of the team that have segments.
-  PRNN_DEVICE bool meet(Team team, std::int64_t group, int rank, int blocks, int runs_to, int width, int round, const State<C, K>* firsts, const State<C, K>* lasts,
-                        bool failed_here) const {
-    State<C, K>* const mine = edges + (group * 2 + (round & 1)) * 2 * blocks * width;
-    int* const flags = failed + (group * 2 + (round & 1)) * blocks;
-    for (int i = thread_index(); i < width; i += thread_count()) {
-      PRNN_UNROLL for (int k = 0; k < K; ++k) {
-        store_for_team(&mine[2 * rank * width + i].x[k], firsts[i].x[k]);
-        store_for_team(&mine[(2 * rank + 1) * width + i].x[k], lasts[i].x[k]);
-      }
-    }
-    const bool fails_inside = barrier_or(failed_here);
-    if (thread_index() == 0) store_for_team(&flags[rank], int(fails_inside));
-    team_barrier(team, blocks, barriers + group);
-    bool fails = false;
-    for (int r = thread_index(); r < runs_to; r += thread_count()) fails = fails || load_shared_by_team(&flags[r]) != 0;
-    for (int i = thread_index(); i < (runs_to - 1) * width; i += thread_count()) {
-      const int r = i / width, c = i - r * width;
-      fails = fails || !continues(read(mine + (2 * (r + 1)) * width + c).x, read(mine + (2 * r + 1) * width + c).x);
-    }
-    return barrier_or(fails);
-  }
-  /// The state that channel c ended in, in the block before.
-  PRNN_DEVICE State<C, K> before(std::int64_t group, int rank, int blocks, int width, int round, int c) const {
-    return read(edges + (group * 2 + (round & 1)) * 2 * blocks * width + (2 * rank - 1) * width + c);
-  }
-
- private:
-  PRNN_DEVICE static State<C, K> read(const State<C, K>* p) {
-    State<C, K> state;
-    PRNN_UNROLL for (int k = 0; k < K; ++k) state.x[k] = load_shared_by_team(&p->x[k]);
-    return state;
-  }
 };
 
 /// Shared memory of a block: a row of `width` channels for each of its segments.
@@ -85,40 +48,49 @@ struct ShootingShared {
   State<C, K>* ends;       // [segments, width]
   Affine<C, K>* products;  // [segments, width]: the Jacobian of the last run
   Affine<C, K>* maps;      // the scan's
+  State<C, K>* edges;      // [TeamBoard::edges()]
+  int* flags;              // [TeamBoard::kFlags]
 
   static constexpr std::int64_t bytes(int threads, int lanes, int channels_a_thread) {
-    const std::int64_t cells = std::int64_t(threads) * channels_a_thread;
-    return (cells + lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>)) +
-           (cells + BlockScan<Affine<C, K>>::shared_maps(threads, lanes)) * std::int64_t(sizeof(Affine<C, K>));
+    const std::int64_t cells = std::int64_t(threads) * channels_a_thread, width = lanes * channels_a_thread;
+    return (cells + width + TeamBoard<C, K>::edges(int(width))) * std::int64_t(sizeof(State<C, K>)) +
+           (cells + BlockScan<Affine<C, K>>::shared_maps(threads, lanes)) * std::int64_t(sizeof(Affine<C, K>)) + TeamBoard<C, K>::kFlags * std::int64_t(sizeof(int));
   }
   PRNN_DEVICE ShootingShared(unsigned char* base, int threads, int lanes, int channels_a_thread) {
+    const int cells = threads * channels_a_thread, width = lanes * channels_a_thread;
     starts = reinterpret_cast<State<C, K>*>(base);
-    ends = starts + lanes * channels_a_thread;
-    products = reinterpret_cast<Affine<C, K>*>(ends + threads * channels_a_thread);
-    maps = products + threads * channels_a_thread;
+    ends = starts + width;
+    products = reinterpret_cast<Affine<C, K>*>(ends + cells);
+    maps = products + cells;
+    edges = reinterpret_cast<State<C, K>*>(maps + BlockScan<Affine<C, K>>::shared_maps(threads, lanes));
+    flags = reinterpret_cast<int*>(edges + TeamBoard<C, K>::edges(width));
   }
 };
 
 template <class Cell, class T, int V, bool kChunks>
 PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<Cell> at, RecurrenceTensors<T> t, Segments cut, int log_lanes, Team team, int team_blocks,
-                                                                        TeamBoard<compute_t<T>, Cell::kState> board, ShootingStatus* status) {
+                                                                        int runs_to, TeamPages<compute_t<T>, Cell::kState> pages, ShootingStatus* status) {
   using C = compute_t<T>;
   constexpr int K = Cell::kState;
   const int lanes = 1 << log_lanes, width = lanes * V, slots = thread_count() >> log_lanes;
   const int g = thread_index() & (lanes - 1), slot = thread_index() >> log_lanes, column = g * V;
-  const std::int64_t block = block_index(), group = block / team_blocks;
-  const int rank = int(block - group * team_blocks);
-  const std::int64_t p = std::int64_t(rank) * slots + slot;
-  const bool runs = p < cut.count, exists = (group * lanes + g) * V < at.channels();
-  const Place place = place_of_channel(at, exists ? (group * lanes + g) * V : at.channels() - V);  // lanes beyond the last channel repeat it, and store nothing
-  const std::int64_t own = cut.own(p), stop = runs ? cut.end(p) : own;
-  const std::int64_t first = runs ? cut.first(p) : stop;
+  const unsigned block = unsigned(block_index()), team_index = block / unsigned(team_blocks);  // a grid has less than 2^31 blocks
+  const int rank = int(block - team_index * unsigned(team_blocks));
+  const std::int64_t group = team_index;
+  // What is beyond the last segment or channel repeats it, so that no warp takes two ways, and stores nothing.
+  const std::int64_t numbered = std::int64_t(rank) * slots + slot, p = numbered < cut.count ? numbered : cut.count - 1;
+  const bool runs = numbered < cut.count, exists = (group * lanes + g) * V < at.channels(), stores = runs && exists;
+  const Place place = place_of_channel(at, exists ? (group * lanes + g) * V : at.channels() - V);
+  const std::int64_t first = cut.first(p), own = cut.own(p), stop = cut.end(p);
   T* const results = t.h + at.h(place.b, own, 0, place.d);
-  T* h = results;
+  T* h = results - (own - first) * K * at.hidden;
   using Inputs = InputStream<Cell, T, V, kChunks>;
   unsigned char* const memory = shared_memory<unsigned char>();
   const ShootingShared<C, K> shared(memory + Inputs::bytes(thread_count()), thread_count(), lanes, V);
   BlockScan<Affine<C, K>> scan(shared.maps, lanes);
+  const bool in_cluster = team == Team::cluster;
+  const TeamBoard<C, K> board(team, rank, team_blocks, runs_to, log_lanes + (V == 2), in_cluster ? shared.edges : pages.edges + block * TeamBoard<C, K>::edges(width),
+                              in_cluster ? shared.flags : pages.flags + block * TeamBoard<C, K>::kFlags, pages.barriers + team_index);
   if (thread_index() == 0) status[block] = {kNowhere, 0, 0, 0};
 
   Lane<Cell, T, V> lane;
@@ -137,8 +109,8 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
       [&] {
         PRNN_UNROLL for (int v = 0; v < V; ++v) { PRNN_UNROLL for (int i = 0; i < K; ++i) start[v][i] = lane.h[v][i]; }
       },
-      [&] {
-        if (exists) store_lane(h, at.hidden, lane);
+      [&](bool owned) {
+        if (owned && stores) store_lane(h, at.hidden, lane);
         h += K * at.hidden;
       });
 
@@ -166,11 +138,10 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
     if (team_blocks == 1) {
       if (!barrier_or(failed)) break;
     } else {
-      const int runs_to = int(ceil_div(cut.count, slots));
-      if (!board.meet(team, group, rank, team_blocks, runs_to, width, round, shared.starts, shared.ends + (slots - 1) * width, failed)) break;
+      if (!board.meet(round, shared.starts, shared.ends + (slots - 1) * width, failed)) break;
       if (slot == 0 && rank > 0 && runs) {
         PRNN_UNROLL for (int v = 0; v < V; ++v) {
-          before[v] = board.before(group, rank, team_blocks, width, round, column + v);
+          before[v] = board.before(round, column + v);
           passes[v] = continues(start[v], before[v].x);
         }
       }
@@ -238,7 +209,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
           }
         },
         [] {},
-        [&] {
+        [&](bool) {
           PRNN_UNROLL for (int v = 0; v < V; ++v) {
             if (!again[v] || !exists) continue;  // a channel that passes keeps its bits, whatever its neighbour does
             PRNN_UNROLL for (int i = 0; i < K; ++i) store(h + i * at.hidden + v, state[v][i]);
@@ -252,7 +223,8 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
     }
   }
 
-  if (!runs || !exists) return;
+  if (team_blocks > 1) board.leave();
+  if (!stores) return;
   PRNN_UNROLL for (int v = 0; v < V; ++v) {
     if (p + 1 == cut.count) store_last(at, t, place.b, place.d + v, lane.h[v]);
     if (!all_finite(lane.h[v])) atomic_min(&status[block].nonfinite, first_nonfinite(at, t.h, Place{place.b, place.d + v}, own, stop));
@@ -282,11 +254,11 @@ class Shooting final : public Run {
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
     TeamBarrier* const barriers = flags_.as<TeamBarrier>();
-    const TeamBoard<C, K> board{edges_.as<State<C, K>>(), reinterpret_cast<int*>(barriers + plan_.teams), barriers};
+    const TeamPages<C, K> pages{edges_.as<State<C, K>>(), reinterpret_cast<int*>(barriers + plan_.teams), barriers};
     with_gates<Cell, T>(approximate_, [&]<class Gated>() {
       with_shape<T>(plan_.shape, [&]<int V, bool kChunks>() {
         launch_team(team(), plan_.policy.blocks_a_team, &shooting_kernel<Gated, T, V, kChunks>, plan_.blocks, plan_.threads, plan_.template shared_bytes<V, kChunks>(), stream,
-                    Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, board,
+                    Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, plan_.runs_to, pages,
                     status_.as<ShootingStatus>());
       });
     });
@@ -324,14 +296,15 @@ class Shooting final : public Run {
       const std::int64_t most_slots = kMostShootingThreads / lanes;
       cut = Segments::cut(p.seq_len, std::min(most_slots * policy.blocks_a_team, std::int64_t(policy.segments)), policy.overlap);
       threads = int(ceil_div(std::min(ceil_div(cut.count, policy.blocks_a_team), most_slots) * lanes, kWarp)) * kWarp;
+      runs_to = int(ceil_div(cut.count, threads / lanes));
       teams = ceil_div(p.batch * p.hidden, std::int64_t(lanes) * channels_a_thread);
       blocks = teams * policy.blocks_a_team;
     }
     std::int64_t status_bytes() const { return blocks * std::int64_t(sizeof(ShootingStatus)); }
-    std::int64_t edge_bytes() const {
-      return policy.blocks_a_team == 1 ? 0 : teams * TeamBoard<C, K>::edges_of(policy.blocks_a_team, lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>));
+    std::int64_t edge_bytes() const { return policy.blocks_a_team == 1 ? 0 : blocks * TeamBoard<C, K>::edges(lanes * channels_a_thread) * std::int64_t(sizeof(State<C, K>)); }
+    std::int64_t flag_bytes() const {
+      return policy.blocks_a_team == 1 ? 0 : teams * std::int64_t(sizeof(TeamBarrier)) + TeamBoard<C, K>::kFlags * blocks * std::int64_t(sizeof(int));
     }
-    std::int64_t flag_bytes() const { return policy.blocks_a_team == 1 ? 0 : teams * std::int64_t(sizeof(TeamBarrier)) + 2 * blocks * std::int64_t(sizeof(int)); }
     std::int64_t workspace_bytes() const { return status_bytes() + edge_bytes() + flag_bytes(); }
     template <int V, bool kChunks>
     std::int64_t shared_bytes() const {
@@ -342,7 +315,7 @@ class Shooting final : public Run {
     int channels_a_thread, lanes;
     StreamShape shape;
     Segments cut;
-    int threads;
+    int threads, runs_to;  // runs_to: blocks of a team that have segments
     std::int64_t teams, blocks;
   };
 
@@ -368,8 +341,8 @@ class Shooting final : public Run {
   const bool approximate_;
   Machine& machine_;
   const Buffer status_;  // [blocks] ShootingStatus
-  const Buffer edges_;   // see TeamBoard
-  const Buffer flags_;   // [teams] TeamBarrier, then TeamBoard::failed
+  const Buffer edges_;   // see TeamPages
+  const Buffer flags_;   // [teams] TeamBarrier, then TeamPages::flags
 };
 
 PRNN_REGISTER_SOLVER(Shooting, kDevice);
