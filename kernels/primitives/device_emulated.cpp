@@ -4,6 +4,7 @@
 #include "kernels/primitives/device_emulated.hpp"
 
 #include <boost/context/fiber.hpp>
+#include <boost/context/preallocated.hpp>
 #include <boost/context/protected_fixedsize_stack.hpp>
 #include <deque>
 #include <exception>
@@ -14,6 +15,11 @@
 #include <random>
 #include <string>
 #include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+extern "C" const char* __asan_default_options() { return "detect_stack_use_after_return=0"; }  // each fiber would need a fake stack for it
+#endif
 
 namespace prnn::emulated {
 namespace {
@@ -51,9 +57,26 @@ class StackPool {
 thread_local StackPool stacks;
 
 struct PooledStack {
-  context::stack_context allocate() { return stacks.take(); }
   void deallocate(context::stack_context& stack) { stacks.give(stack); }
 };
+
+struct StackBounds {
+  const void* bottom = nullptr;
+  std::size_t bytes = 0;
+};
+thread_local StackBounds left;  // of the stack that ran before this one; known under AddressSanitizer only
+
+/// AddressSanitizer hears of every switch of stacks, before it and after it on the other stack: unwinding clears the wrong one otherwise.
+void leave_for([[maybe_unused]] const StackBounds& to) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(nullptr, to.bottom, to.bytes);
+#endif
+}
+void arrive() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &left.bottom, &left.bytes);
+#endif
+}
 
 enum class State { ready, barrier, barrier_or, shuffle, team_barrier, ended };
 constexpr const char* kStateNames[] = {"runs", "waits at barrier()", "waits at barrier_or()", "waits at a shuffle", "waits at team_barrier()", "has ended"};
@@ -67,7 +90,17 @@ struct Copy {
 };
 
 struct Thread {
+  ~Thread() {
+    if (!fiber) return;
+    leave_for(stack);
+    fiber = context::fiber();  // unwinds it, and comes back, without a word to AddressSanitizer
+    arrive();
+    leave_for(left);
+    arrive();
+  }
+
   context::fiber fiber, scheduler;
+  StackBounds stack;
   State state = State::ready;
   bool predicate = false;      // barrier_or: brought, then the answer
   const void* mine = nullptr;  // shuffle
@@ -111,7 +144,10 @@ class Block {
  public:
   Block(Launch& launch, const detail::Here& here) : launch_(launch), here_(here), threads_(std::size_t(here.threads)) {
     for (Thread& thread : threads_) {
-      thread.fiber = context::fiber(std::allocator_arg, PooledStack{}, [this, &thread](context::fiber&& scheduler) {
+      const context::stack_context stack = stacks.take();
+      thread.stack = {static_cast<char*>(stack.sp) - stack.size, stack.size};
+      thread.fiber = context::fiber(std::allocator_arg, context::preallocated(stack.sp, stack.size, stack), PooledStack{}, [this, &thread](context::fiber&& scheduler) {
+        arrive();
         thread.scheduler = std::move(scheduler);
         try {
           launch_.body();
@@ -121,6 +157,7 @@ class Block {
           error_ = std::current_exception();
         }
         thread.state = State::ended;
+        leave_for(left);
         return std::move(thread.scheduler);
       });
     }
@@ -174,7 +211,9 @@ class Block {
         Thread& thread = threads_[std::size_t(first + lane)];
         if (thread.state != State::ready) continue;
         detail::here.thread = first + lane;
+        leave_for(thread.stack);
         thread.fiber = std::move(thread.fiber).resume();
+        arrive();
         if (error_) std::rethrow_exception(error_);
       }
     } while (exchange(first, lanes));
@@ -221,7 +260,9 @@ class Block {
 void wait(State kind) {
   Thread& thread = running->current();
   thread.state = kind;
+  leave_for(left);
   thread.scheduler = std::move(thread.scheduler).resume();
+  arrive();
 }
 
 /// The blocks of one team, all of them alive.

@@ -68,21 +68,23 @@ constexpr int shooting_overlap(std::int64_t channels, std::int64_t seq_len, std:
   return storage_bytes == 8 ? 120 : channels * seq_len <= 1 << 17 ? 48 : 56;
 }
 
-/// Enough threads that memory never waits for them: 8 warps a multiprocessor, or 16 where a byte moved is more arithmetic; segments no shorter
-/// than 8 steps. The blocks of a team share out the segments until every multiprocessor has one.
+/// Enough threads that memory never waits for them: 8 warps a multiprocessor, or 16 where a byte moved is more arithmetic. Segments are no shorter
+/// than 8 steps, 16 or 32 in longer sequences: fewer blocks meet faster. The blocks of a team share out the segments until half of the
+/// multiprocessors have one, or all where the blocks are full.
 /// Channels side by side decide how many distant places a multiprocessor reads at once: cache lines, and beyond them pages. Measured on an H200:
 /// whole rows where there are many channels or many pages, fewer where they would leave multiprocessors idle or a short sequence waits for a team.
 constexpr ShootingPolicy shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, std::int64_t storage_bytes, bool approximate) {
   const std::int64_t word = storage_bytes < 4 && hidden % 2 == 0 ? 2 : 1, units = ceil_div(batch * hidden, word);
   const int overlap = shooting_overlap(batch * hidden, seq_len, storage_bytes);
-  const std::int64_t wanted = (storage_bytes < 4 ? 512 : 256) * kMultiprocessors / units;
-  const std::int64_t segments = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>((seq_len - overlap) / 8, 1));
-  const std::int64_t widest = units >= 16384 && approximate ? 128 : units >= 8192 || seq_len >= 1 << 16 ? 64 : units >= 2048 ? 32 : seq_len >= 1024 ? 16 : 8;
+  const std::int64_t wanted = (storage_bytes < 4 ? 512 : 256) * kMultiprocessors / units, shortest = seq_len >= 4096 ? 32 : seq_len >= 1024 ? 16 : 8;
+  const std::int64_t segments = std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>((seq_len - overlap) / shortest, 1));
+  const std::int64_t widest = units >= 16384 && approximate ? 128 : units >= 8192 || seq_len >= 1 << 16 ? 64 : units >= 2048 ? 32 : seq_len >= (units < 512 ? 4096 : 1024) ? 16 : 8;
   const std::int64_t lanes = std::min<std::int64_t>(units >= 32768 ? 32 : widest, power_of_two_from(units)), groups = ceil_div(units, lanes);
   const std::int64_t most_blocks = seq_len >= 4096 ? 128 : kMostClusterBlocks;
   std::int64_t blocks = 1;
   const auto fits = [&](std::int64_t n) { return n <= kMostClusterBlocks || groups * n <= kMultiprocessors; };  // a grid is resident at once
-  while (blocks < most_blocks && groups * blocks < 120 && segments * lanes >= 64 * blocks && fits(2 * blocks)) blocks *= 2;
+  const auto more = [&] { return groups * blocks < 60 || (groups * blocks < 120 && segments * lanes > kMostShootingThreads * blocks); };
+  while (blocks < most_blocks && more() && segments * lanes >= 64 * blocks && fits(2 * blocks)) blocks *= 2;
   return {int(segments), overlap, int(lanes * word), int(blocks)};
 }
 

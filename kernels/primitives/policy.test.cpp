@@ -54,6 +54,9 @@ TEST(AShootingPolicy, IsSequentialOnceTheChannelsFillTheMachine) {
   EXPECT_EQ(shooting_policy(8, 1024, 2048, 4, false), (ShootingPolicy{4, 56, 64, 1}));
   EXPECT_EQ(shooting_policy(8, 256, 2048, 4, false), (ShootingPolicy{16, 56, 32, 2}));
   EXPECT_EQ(shooting_policy(1, 64, 512, 4, false), (ShootingPolicy{58, 48, 8, 8}));
+  EXPECT_EQ(shooting_policy(1, 64, 2048, 4, false), (ShootingPolicy{125, 48, 8, 8}));
+  EXPECT_EQ(shooting_policy(1, 64, 8192, 4, false), (ShootingPolicy{254, 56, 16, 16}));
+  EXPECT_EQ(shooting_policy(1, 64, 32768, 4, false), (ShootingPolicy{528, 56, 16, 32}));
   EXPECT_EQ(shooting_policy(1, 64, 1 << 20, 4, false), (ShootingPolicy{528, 56, 64, 128}));
   EXPECT_EQ(shooting_policy(8, 4096, 2048, 2, true), (ShootingPolicy{4, 56, 256, 1}));
   EXPECT_EQ(shooting_policy(8, 4096, 2048, 8, false).overlap, 120);
