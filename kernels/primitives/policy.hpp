@@ -100,8 +100,8 @@ struct NewtonPolicy {
 /// Channels a block: a power of two; at most 16, so that a warp holds two time-threads.
 inline constexpr int kMostChannelsABlock = 16;
 
-/// steps_a_thread exists as compiled code: {1, 4} for f32, {2} for the others.
-constexpr bool newton_has_steps(std::int64_t steps, std::int64_t storage_bytes) { return storage_bytes == 4 ? steps == 1 || steps == 4 : steps == 2; }
+/// steps_a_thread exists as compiled code: {1, 2, 4} for f32, {2} for the others.
+constexpr bool newton_has_steps(std::int64_t steps, std::int64_t storage_bytes) { return steps == 2 || (storage_bytes == 4 && (steps == 1 || steps == 4)); }
 
 /// Threads a block at most: double and two-component states need more than the 64 registers a thread that 1024 of them leave.
 constexpr int newton_most_threads(int state, std::int64_t compute_bytes) { return compute_bytes == 8 || state >= 2 ? 512 : 1024; }
@@ -112,7 +112,7 @@ constexpr NewtonPolicy newton_policy(std::int64_t batch, std::int64_t hidden, st
   std::int64_t channels = std::min(32 / storage_bytes, power_of_two_from(std::min<std::int64_t>(hidden, kMostChannelsABlock)));
   while (channels > 1 && batch * ceil_div(hidden, channels) < kMultiprocessors) channels /= 2;
   const std::int64_t blocks = batch * ceil_div(hidden, channels);
-  const std::int64_t steps = storage_bytes != 4 ? 2 : seq_len * channels <= 256 ? 1 : 4;
+  const std::int64_t steps = storage_bytes != 4 ? 2 : seq_len * channels <= 256 ? 1 : seq_len * channels <= 512 ? 2 : 4;
   const std::int64_t share =
       std::clamp<std::int64_t>(power_of_two_from(kMultiprocessors * 1024 / blocks + 1) / 2, 128, newton_most_threads(state, std::max<std::int64_t>(storage_bytes, 4)));
   const std::int64_t wanted = power_of_two_from(ceil_div(std::min<std::int64_t>(seq_len, 4096), steps)) * channels;
@@ -182,7 +182,7 @@ inline std::string newton_why_not(const Problem& p, int state) {
   }
   if (fault.empty()) {
     fault = p.storage == Storage::f32 ? policy_fault(
-                                            p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 4); }, "f32 is compiled for 1 and 4")
+                                            p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 4); }, "f32 is compiled for 1, 2 and 4")
                                       : policy_fault(
                                             p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 8); }, "is compiled for 2 in this storage type");
   }

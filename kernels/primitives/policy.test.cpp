@@ -92,7 +92,8 @@ TEST(ANewtonPolicy, UsesWholeSectorsOnlyWhereNoMultiprocessorIdlesForIt) {
   EXPECT_EQ(newton_policy(8, 1024, 512, 1, 8).channels_a_block, 4);
   EXPECT_EQ(newton_policy(8, 4096, 512, 1, 2).channels_a_block, 16);
   EXPECT_EQ(newton_policy(1, 64, 256, 1, 4), (NewtonPolicy{256, 1, 1}));
-  EXPECT_EQ(newton_policy(1, 64, 512, 1, 4), (NewtonPolicy{128, 4, 1}));
+  EXPECT_EQ(newton_policy(1, 64, 512, 1, 4), (NewtonPolicy{256, 2, 1}));
+  EXPECT_EQ(newton_policy(1, 64, 1024, 1, 4), (NewtonPolicy{256, 4, 1}));
   EXPECT_EQ(newton_policy(1, 64, 4096, 1, 4).tile(), 4096);
 }
 
@@ -121,7 +122,7 @@ TEST(APolicy, NamesABadValueAndWhatWasExpected) {
   EXPECT_EQ(newton("channels_a_block", 3), "policy channels_a_block = 3: must be 1, 2, 4, 8 or 16");
   EXPECT_NE(newton("channels_a_block", 32), "");
   EXPECT_EQ(newton("channels_a_block", 16), "");
-  EXPECT_EQ(newton("steps_a_thread", 2), "policy steps_a_thread = 2: f32 is compiled for 1 and 4");
+  EXPECT_EQ(newton("steps_a_thread", 3), "policy steps_a_thread = 3: f32 is compiled for 1, 2 and 4");
   EXPECT_EQ(newton("steps_a_thread", 4), "");
   EXPECT_EQ(newton("steps_a_thread", 2, 1, Storage::f64), "");
   EXPECT_NE(newton("steps_a_thread", 4, 1, Storage::bf16), "");

@@ -290,10 +290,10 @@ class NewtonFused final : public Run {
                                  std::countr_zero(unsigned(lanes)), limit_, status_.as<NewtonStatus>(), trace_.as<double>());
     };
     if constexpr (std::is_same_v<T, float>) {
-      policy_.steps_a_thread == 1 ? with_steps.template operator()<1>() : with_steps.template operator()<4>();
-    } else {
-      with_steps.template operator()<2>();
+      if (policy_.steps_a_thread == 1) return with_steps.template operator()<1>();
+      if (policy_.steps_a_thread == 4) return with_steps.template operator()<4>();
     }
+    with_steps.template operator()<2>();
   }
 
   const Layout<Cell> at_;
