@@ -47,7 +47,7 @@ Json solver_list() {
     std::set<std::string> on, storage;
     Json row{{"name", name}};
     for (const Solver& solver : solvers()) {
-      if (solver.name != name) continue;
+      if (solver.name != name || std::none_of(devices.begin(), devices.end(), [&](const Json& device) { return device["name"] == solver.device; })) continue;
       on.insert(solver.device);
       storage.emplace(to_string(solver.storage));
       row["iterates"] = solver.iterates;

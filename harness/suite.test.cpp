@@ -210,13 +210,12 @@ TEST(SuiteRefusal, KeepsWhatLaterIssuesBringApartFromTypingErrors) {
                                                                                    {"grad = \"output\"", "grad 'output'"},
                                                                                    {"regime = \"chaotic\"", "regime 'chaotic'"},
                                                                                    {"regime = \"trained\"", "regime 'trained'"},
-                                                                                   {"baselines = \"auto\"", "solver 'auto'"},
                                                                                    {"policy = { unroll = 4 }", "policy 'unroll'"},
                                                                                    {"jacobian = \"diag\"", "key 'jacobian'"}}) {
     EXPECT_EQ(refusal(line), "dir/t.toml:4: " + what + " is not part of this build yet");
   }
-  EXPECT_EQ(refusal("", {{"solvers", "auto"}}), "--set solvers=auto: solver 'auto' is not part of this build yet");
-  EXPECT_EQ(refusal("", {{"solvers", "seq_fused,auto"}}), "--set solvers=seq_fused,auto: solver 'auto' is not part of this build yet");
+  EXPECT_EQ(refusal("", {{"passes", "backward"}}), "--set passes=backward: pass 'backward' is not part of this build yet");
+  EXPECT_EQ(refusal("", {{"passes", "forward,both"}}), "--set passes=forward,both: pass 'both' is not part of this build yet");
 }
 
 TEST(SuiteRefusal, CatchesWrongTypesAndValues) {
@@ -295,7 +294,7 @@ TEST(SuiteText, IsReadOnlyWhereARegimeNeedsIt) {
 }
 
 TEST(ShippedSuite, IsAcceptedAndNamesItsPurpose) {
-  for (const char* name : {"quick", "fig1", "length", "hidden", "precision"}) {
+  for (const char* name : {"quick", "fig1", "length", "hidden", "precision", "forward_floor", "auto", "auto_cpu"}) {
     const Suite s = load_suite(std::string(PRNN_SOURCE_DIR "/suites/") + name + ".toml");
     EXPECT_EQ(s.name, name);
     EXPECT_NE(s.title, "");

@@ -216,6 +216,7 @@ class Sweeper {
       if (!live.solver) throw DeviceError(fmt::format("no solver {} for {} on {}", c.solver, c.problem.cell, c.device));
       live.run = live.solver->prepare(c.problem, machine_);
       live.row.policy = live.run->policy();
+      live.row.policy_solver = live.run->solver();
       live.row.deterministic = live.solver->deterministic;
       poison(machine_, tensors);
       live.run->launch(tensors, machine_.stream());

@@ -33,6 +33,7 @@ struct Behaviour {
   std::function<void(const Tensors&, int launch)> after = [](const Tensors&, int) {};  // launch counts from 1, the verifying one
   std::function<Outcome(int launches)> outcome = [](int) { return Outcome{}; };
   std::function<void()> prepare = [] {};
+  std::string solver;                // what it says it chose
   std::vector<bool> found_poisoned;  // of each launch
 };
 constexpr int kDoubles = 4;
@@ -50,6 +51,7 @@ class DoubleRun : public Run {
  public:
   DoubleRun(Behaviour& behaviour, std::unique_ptr<Run> inner) : behaviour_(behaviour), inner_(std::move(inner)) {}
   Policy policy() const override { return {{"threads", 7}}; }
+  std::string_view solver() const override { return behaviour_.solver; }
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
     behaviour_.found_poisoned.push_back(poisoned(tensors));
@@ -152,6 +154,25 @@ TEST_F(SweepTest, ARightCaseIsVerifiedTimedAndRecorded) {
   ASSERT_TRUE(row.error);
   EXPECT_TRUE(passes(*row.error->ratio_local));
   EXPECT_EQ(row.null_reasons.at("error.abs_max"), "no reference was asked for");
+}
+
+TEST_F(SweepTest, ARowOfASolverThatChoosesNamesItsChoice) {
+  behaviours[0].solver = "seq_fused";
+  const SweepResult result = run({"double_0", "double_1", "auto"});
+  ASSERT_EQ(result.rows.size(), 3u);
+  EXPECT_EQ(to_json(result.rows[0])["policy"].dump(), R"({"solver":"seq_fused","threads":7})");
+  EXPECT_EQ(result.rows[0].solver, "double_0");
+  EXPECT_EQ(to_json(result.rows[0])["null_reasons"]["boundaries"], "seq_fused has no segment boundaries");
+  EXPECT_EQ(to_json(result.rows[0])["null_reasons"]["iterations"], "a sequential solver does not iterate");
+  EXPECT_EQ(to_json(result.rows[1])["policy"].dump(), R"({"threads":7})");
+  EXPECT_EQ(to_json(result.rows[1])["null_reasons"]["boundaries"], "double_1 has no segment boundaries");
+  const CaseRecord& chosen = result.rows[2];
+  EXPECT_EQ(chosen.status, Status::ok);
+  EXPECT_EQ(chosen.solver, "auto");
+  EXPECT_EQ(chosen.policy_solver, find_solver("auto", "cpu", chosen.problem)->prepare(chosen.problem, machine)->solver());
+  EXPECT_NE(chosen.policy_solver, "");
+  EXPECT_TRUE(chosen.case_id.ends_with("/auto"));
+  EXPECT_EQ(case_record(to_json(chosen)).policy_solver, chosen.policy_solver);
 }
 
 TEST_F(SweepTest, OutputsArePoisonedBeforeEveryLaunchThatCounts) {

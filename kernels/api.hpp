@@ -194,8 +194,9 @@ class Run {
  public:
   virtual ~Run() = default;
   virtual Policy policy() const { return {}; }
-  virtual int launches() const = 0;                 // kernel launches (cpu: passes) of one launch()
-  virtual bool capturable() const { return true; }  // may stand inside a captured graph
+  virtual std::string_view solver() const { return {}; }  // the solver that runs where this one only chose it; empty: itself
+  virtual int launches() const = 0;                       // kernel launches (cpu: passes) of one launch()
+  virtual bool capturable() const { return true; }        // may stand inside a captured graph
   /// Enqueues the solve on the stream; never synchronises, checks every launch. Reads inputs, writes every element of h and last.
   virtual void launch(const Tensors&, Stream) = 0;
   /// As launch, and records residual and step per iteration; never timed. Sequential solvers need not override it.
@@ -218,6 +219,8 @@ std::vector<Solver>& solvers();  // filled before main() by the solver files
 const Solver* find_solver(std::string_view name, std::string_view device, const Problem&);
 /// Names of all solvers on any device, in the order of the ladder (slowest idea first).
 std::vector<std::string> solver_names();
+/// The text of the measured times that solver auto chooses by (kernels/primitives/measured.hpp).
+std::string_view auto_table();
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Op: what is computed and how a result is judged (design section 6)

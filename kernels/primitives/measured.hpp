@@ -1,0 +1,76 @@
+// measured.hpp: a table of measured times, and the solver that it says is the fastest for a problem. A choice is a pure function of the table's text,
+// the problem and the GPU.
+//
+// Text, a line each (kernels/solvers/auto_table.inc is one):
+//   # a comment
+//   architecture sm_90 132 NVIDIA H200                             name (cpu or sm_N), multiprocessors (cpu: cores), whose times they are
+//   sm_90 gru_diag f32 exact 8 1024 512 shooting overlap=40 27.1   architecture, cell, storage, gates, batch, hidden, seq_len, candidate, microseconds
+// A candidate is a solver and the policy overrides that it was measured with, if any.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/api.hpp"
+
+namespace prnn {
+
+struct Candidate {
+  std::string solver;
+  Policy overrides;
+  bool operator==(const Candidate&) const = default;
+};
+
+struct MeasuredTable {
+  struct Architecture {
+    std::string name;
+    std::int64_t multiprocessors;
+  };
+  struct Line {
+    std::string architecture, cell;
+    Storage storage;
+    std::string gates;
+    std::int64_t batch, hidden, seq_len;
+    Candidate candidate;
+    double time_us;
+  };
+  std::vector<Architecture> architectures;
+  std::vector<Line> lines;
+};
+
+/// Throws BadInput, "line N: what; what was expected", for anything that is not as above.
+MeasuredTable parse_measured(std::string_view text);
+
+/// A measurement; the base-2 logarithms of batch x hidden, seq_len and time.
+struct MeasuredPoint {
+  double channels, seq_len, time;
+};
+
+/// The time at (channels, seq_len), all as logarithms: linear in seq_len between the measurements with the same channels, then linear in channels
+/// between those; bilinear where they make a grid. Outside, along the line through the nearest two. One that is alone with its channels follows
+/// the others' slope in seq_len. points: not empty.
+double predicted_time(const std::vector<MeasuredPoint>& points, double channels, double seq_len);
+
+struct Prediction {
+  Candidate candidate;
+  double time_us;
+};
+
+/// Every candidate for a problem on a device (cpu; cuda and emulated are GPUs), the fastest first; of equals, the table's first.
+/// The times are those of the nearest architecture. Of a GPU with other multiprocessors than its: at as many channels a multiprocessor.
+/// What the table does not know is taken for what is like it: a cell for gru_diag or (more state components) lstm_cifg_diag, a storage type for
+/// f32, gates for exact; where it lacks these too, for anything it has.
+std::vector<Prediction> ranked(const MeasuredTable&, const Problem&, std::string_view device, const std::optional<GpuInfo>&);
+
+/// A solver and the problem to give it, which has the candidate's overrides under those of the user.
+struct Choice {
+  const Solver* solver = nullptr;  // null: none is defined
+  Problem problem;
+  std::string why_not;  // where there is none: why the first of the ranked is not
+};
+Choice choose(const MeasuredTable&, const Problem&, std::string_view device, const std::optional<GpuInfo>&);
+
+}  // namespace prnn

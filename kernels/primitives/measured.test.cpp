@@ -1,0 +1,280 @@
+// measured.test.cpp: tables of measured times: what is refused, what is predicted between, beyond and without measurements, what is chosen.
+#include "kernels/primitives/measured.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+namespace prnn {
+namespace {
+
+Problem problem(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len) {
+  Problem p;
+  p.cell = "gru_diag";
+  p.batch = batch;
+  p.hidden = hidden;
+  p.seq_len = seq_len;
+  return p;
+}
+
+GpuInfo gpu(int sm, int multiprocessors) { return {.name = "x", .driver = "", .sm = sm, .multiprocessors = multiprocessors}; }
+
+std::string fastest(const std::string& text, const Problem& p, std::string_view device = "cuda", const std::optional<GpuInfo>& here = {}) {
+  const std::vector<Prediction> list = ranked(parse_measured(text), p, device, here);
+  return list.empty() ? "" : list.front().candidate.solver;
+}
+
+// --- text ----------------------------------------------------------------------------------------------------------------
+
+const std::string kHead = "# a comment\n\narchitecture sm_90 132 NVIDIA H200\narchitecture cpu 2\n";
+
+TEST(MeasuredTable, ReadsEveryFieldOfALine) {
+  const MeasuredTable table = parse_measured(kHead + "sm_90 gru_diag bf16 approx 8 1024 512 shooting overlap=40 segments=-1 27.5\ncpu own_cell f64 exact 1 2 3 x 1e3");
+  ASSERT_EQ(table.architectures.size(), 2u);
+  EXPECT_EQ(table.architectures[0].name, "sm_90");
+  EXPECT_EQ(table.architectures[0].multiprocessors, 132);
+  EXPECT_EQ(table.architectures[1].name, "cpu");
+  ASSERT_EQ(table.lines.size(), 2u);
+  const MeasuredTable::Line& line = table.lines[0];
+  EXPECT_EQ(line.architecture, "sm_90");
+  EXPECT_EQ(line.cell, "gru_diag");
+  EXPECT_EQ(line.storage, Storage::bf16);
+  EXPECT_EQ(line.gates, "approx");
+  EXPECT_EQ((std::array{line.batch, line.hidden, line.seq_len}), (std::array<std::int64_t, 3>{8, 1024, 512}));
+  EXPECT_EQ(line.candidate, (Candidate{"shooting", {{"overlap", 40}, {"segments", -1}}}));
+  EXPECT_EQ(line.time_us, 27.5);
+  EXPECT_EQ(table.lines[1].candidate, (Candidate{"x", {}}));
+  EXPECT_EQ(table.lines[1].time_us, 1000);
+}
+
+TEST(MeasuredTable, RefusesWhatItDoesNotUnderstandNamingTheLine) {
+  const std::string good = "cpu gru_diag f32 exact 1 2 3 shooting overlap=4 5";
+  EXPECT_EQ(parse_measured(kHead + good).lines.size(), 1u);
+  const auto refusal = [](const std::string& text) -> std::string {
+    try {
+      parse_measured(text);
+    } catch (const BadInput& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  for (const auto& [line, found] : std::vector<std::pair<std::string, std::string>>{{"architecture sm_80", "it ends early"},
+                                                                                    {"architecture sm_80 0", "0"},
+                                                                                    {"architecture sm_80 x", "x"},
+                                                                                    {"architecture sm_ 8", "sm_"},
+                                                                                    {"architecture sm_-8 8", "sm_-8"},
+                                                                                    {"architecture sm_0 8", "sm_0"},
+                                                                                    {"architecture gpu 8", "gpu"},
+                                                                                    {"architecture sm_90 8", "sm_90"},
+                                                                                    {"sm_80 gru_diag f32 exact 1 2 3 shooting 5", "sm_80"},
+                                                                                    {"cpu", "it ends early"},
+                                                                                    {"cpu GRU f32 exact 1 2 3 shooting 5", "GRU"},
+                                                                                    {"cpu gru_diag f31 exact 1 2 3 shooting 5", "f31"},
+                                                                                    {"cpu gru_diag f32 exactly 1 2 3 shooting 5", "exactly"},
+                                                                                    {"cpu gru_diag f32 exact 0 2 3 shooting 5", "0"},
+                                                                                    {"cpu gru_diag f32 exact 1 2.5 3 shooting 5", "2.5"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 -3 shooting 5", "-3"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 4294967296 shooting 5", "4294967296"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 99999999999999999999 shooting 5", "99999999999999999999"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3", "it ends early"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting", "it ends early"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 auto 5", "auto"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting 4 5", "4"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting overlap= 5", "overlap="},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting =4 5", "=4"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting overlap=4x 5", "overlap=4x"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting overlap=4 overlap=5 5", "overlap=5"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting 0", "0"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting -1", "-1"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting nan", "nan"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting inf", "inf"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting 5us", "5us"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting 5\r", "5\r"},
+                                                                                    {"cpu\tgru_diag f32 exact 1 2 3 shooting 5", "cpu\tgru_diag"},
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting overlap=4 6", "the same measurement again"}}) {
+    const std::string said = refusal(kHead + good + "\n" + line + "\n" + "# more");
+    EXPECT_EQ(said.substr(0, said.find("; expected ")), "line 6: " + found) << line;
+  }
+  EXPECT_EQ(refusal(kHead).substr(0, 7), "line 4:");
+  EXPECT_EQ(refusal("").substr(0, 7), "line 0:");
+}
+
+// --- prediction ----------------------------------------------------------------------------------------------------------
+
+TEST(PredictedTime, IsBilinearOnAGridAndBeyondIt) {
+  const auto time = [](double x, double y) { return 1 + 2 * x - 3 * y + x * y; };
+  std::vector<MeasuredPoint> points;
+  for (const double x : {6.0, 9.0}) {
+    for (const double y : {4.0, 8.0}) points.push_back({x, y, time(x, y)});
+  }
+  for (const double x : {0.0, 6.0, 7.5, 9.0, 15.0}) {
+    for (const double y : {0.0, 4.0, 5.0, 8.0, 16.0}) EXPECT_NEAR(predicted_time(points, x, y), time(x, y), 1e-12) << x << " " << y;
+  }
+}
+
+TEST(PredictedTime, BendsAtTheMeasurementsAndFollowsTheNearestTwoBeyond) {
+  // The time is |y - 4| + |x - 1|, measured where it bends and elsewhere: a line through any other two points would miss it.
+  std::vector<MeasuredPoint> points;
+  for (const double x : {3.0, 1.0, 0.0, -2.0}) {
+    for (const double y : {9.0, 0.0, 4.0, 5.0, 2.0}) points.push_back({x, y, std::fabs(y - 4) + std::fabs(x - 1)});
+  }
+  for (const double x : {-9.0, -1.0, 0.5, 1.0, 2.0, 8.0}) {
+    for (const double y : {-8.0, 1.0, 3.0, 4.5, 6.0, 20.0}) EXPECT_NEAR(predicted_time(points, x, y), std::fabs(y - 4) + std::fabs(x - 1), 1e-12) << x << " " << y;
+  }
+}
+
+TEST(PredictedTime, DoesWithoutMeasurements) {
+  EXPECT_EQ(predicted_time({{3, 4, 5}}, 100, -100), 5) << "one point: everywhere the same";
+  EXPECT_EQ(predicted_time({{3, 4, 5}, {3, 4, 7}}, 0, 0), 6) << "the same place twice: the mean";
+  EXPECT_EQ(predicted_time({{3, 4, 5}, {3, 6, 9}}, 100, 5), 7) << "one column: whatever the channels";
+  EXPECT_EQ(predicted_time({{3, 4, 5}, {3, 6, 9}}, 100, 8), 13);
+  EXPECT_EQ(predicted_time({{3, 4, 5}, {5, 4, 6}}, 9, 100), 8) << "one row: whatever the length";
+  EXPECT_EQ(predicted_time({{3, 4, 5}, {5, 8, 6}}, 4, 100), 5.5) << "each column its own length: as if it were the same";
+  // The upper right corner is missing: its column goes on as it went, 2 a step, from 10 at y = 6.
+  const std::vector<MeasuredPoint> ragged = {{3, 4, 1}, {3, 6, 2}, {3, 8, 3}, {5, 4, 6}, {5, 6, 10}};
+  EXPECT_EQ(predicted_time(ragged, 5, 8), 14);
+  EXPECT_EQ(predicted_time(ragged, 4, 8), (3 + 14) / 2.0);
+  // A column of one point has the slope of the others at its channels: between 1/2 and 2 a step, in the middle 5/4.
+  std::vector<MeasuredPoint> lonely = ragged;
+  lonely.push_back({4, 4, 100});
+  EXPECT_EQ(predicted_time(lonely, 4, 4), 100);
+  EXPECT_EQ(predicted_time(lonely, 4, 6), 100 + 2 * (0.5 + 2) / 2);
+}
+
+TEST(Ranked, PicksTheWinnerThatAHandFinds) {
+  // Microseconds: a takes seq_len; b takes 100 whatever the length. They cross at seq_len = 100.
+  const std::string text =
+      "architecture sm_90 132\n"
+      "sm_90 gru_diag f32 exact 1 64 16 a 16\nsm_90 gru_diag f32 exact 1 64 1024 a 1024\n"
+      "sm_90 gru_diag f32 exact 1 64 16 b 100\nsm_90 gru_diag f32 exact 1 64 1024 b 100\n";
+  EXPECT_EQ(fastest(text, problem(1, 64, 99)), "a");
+  EXPECT_EQ(fastest(text, problem(1, 64, 101)), "b");
+  EXPECT_EQ(fastest(text, problem(1, 64, 1)), "a");
+  EXPECT_EQ(fastest(text, problem(4, 16, 4000)), "b");
+  EXPECT_EQ(fastest(text, problem(7, 33, 99)), "a") << "one column: channels make no difference";
+  const std::vector<Prediction> both = ranked(parse_measured(text), problem(1, 64, 128), "emulated", {});
+  ASSERT_EQ(both.size(), 2u);
+  EXPECT_EQ(both[0].candidate.solver, "b");
+  EXPECT_NEAR(both[0].time_us, 100, 1e-9);
+  EXPECT_NEAR(both[1].time_us, 128, 1e-9);
+  EXPECT_EQ(fastest(text, problem(1, 64, 99), "cpu"), "") << "no times of a CPU";
+}
+
+TEST(Ranked, TakesTheFirstOfEquals) {
+  for (const std::string order : {"xyz", "zyx"}) {
+    std::string text = "architecture cpu 2\n";
+    for (const char name : order) text += std::string("cpu gru_diag f32 exact 1 64 16 ") + name + " 5\n";
+    const std::vector<Prediction> list = ranked(parse_measured(text), problem(1, 1, 1), "cpu", {});
+    std::string names;
+    for (const Prediction& prediction : list) names += prediction.candidate.solver;
+    EXPECT_EQ(names, order);
+  }
+}
+
+TEST(Ranked, TellsOverridesApart) {
+  const std::vector<Prediction> list =
+      ranked(parse_measured("architecture cpu 2\ncpu gru_diag f32 exact 1 64 16 s overlap=1 9\ncpu gru_diag f32 exact 1 64 16 s overlap=2 7\ncpu gru_diag f32 exact 1 64 16 s 8\n"),
+             problem(1, 64, 16), "cpu", {});
+  ASSERT_EQ(list.size(), 3u);
+  EXPECT_EQ(list[0].candidate, (Candidate{"s", {{"overlap", 2}}}));
+  EXPECT_EQ(list[1].candidate, (Candidate{"s", {}}));
+  EXPECT_EQ(list[2].candidate, (Candidate{"s", {{"overlap", 1}}}));
+}
+
+TEST(Ranked, GivesAnotherGpuAsManyChannelsAMultiprocessor) {
+  // Microseconds on 100 multiprocessors: a takes batch x hidden, b always 512.
+  const std::string text =
+      "architecture sm_90 100\n"
+      "sm_90 gru_diag f32 exact 1 64 16 a 64\nsm_90 gru_diag f32 exact 8 512 16 a 4096\n"
+      "sm_90 gru_diag f32 exact 1 64 16 b 512\nsm_90 gru_diag f32 exact 8 512 16 b 512\n";
+  const Problem p = problem(2, 300, 16);
+  EXPECT_EQ(fastest(text, p, "cuda", gpu(90, 100)), "b");
+  EXPECT_EQ(fastest(text, p, "cuda", gpu(90, 0)), "b") << "not known: as if it had as many";
+  EXPECT_EQ(fastest(text, p, "cuda", {}), "b");
+  EXPECT_EQ(fastest(text, p, "cuda", gpu(90, 200)), "a");
+  EXPECT_NEAR(ranked(parse_measured(text), p, "cuda", gpu(90, 200))[0].time_us, 300, 1e-9);
+  EXPECT_NEAR(ranked(parse_measured(text), p, "cuda", gpu(90, 25))[1].time_us, 2400, 1e-8);
+}
+
+TEST(Ranked, GoesByTheNearestArchitecture) {
+  const std::string text =
+      "architecture cpu 2\narchitecture sm_70 80\narchitecture sm_90 132\n"
+      "sm_90 gru_diag f32 exact 1 1 1 nine 1\nsm_70 gru_diag f32 exact 1 1 1 seven 1\ncpu gru_diag f32 exact 1 1 1 host 1\n";
+  for (const auto& [sm, name] : std::vector<std::pair<int, std::string>>{{60, "seven"}, {75, "seven"}, {80, "seven"}, {86, "nine"}, {90, "nine"}, {120, "nine"}})
+    EXPECT_EQ(fastest(text, problem(1, 1, 1), "cuda", gpu(sm, 132)), name) << sm;
+  EXPECT_EQ(fastest(text, problem(1, 1, 1), "emulated"), "seven") << "no GPU: the first of the table";
+  EXPECT_EQ(fastest(text, problem(1, 1, 1), "cpu"), "host");
+}
+
+TEST(Ranked, TakesWhatItDoesNotKnowForWhatIsLikeIt) {
+  const std::string text =
+      "architecture cpu 2\n"
+      "cpu lstm_cifg_diag f32 exact 1 1 1 lstm 1\ncpu gru_diag f32 exact 1 1 1 gru 1\n"
+      "cpu gru_diag bf16 exact 1 1 1 bf16 1\ncpu gru_diag f32 approx 1 1 1 approx 1\n";
+  const auto chosen = [&](const char* cell, Storage storage, const char* gates) {
+    Problem p = problem(1, 1, 1);
+    p.cell = cell, p.storage = storage, p.gates = gates;
+    return fastest(text, p, "cpu");
+  };
+  EXPECT_EQ(chosen("gru_diag", Storage::f32, "exact"), "gru");
+  EXPECT_EQ(chosen("lstm_cifg_diag", Storage::f32, "exact"), "lstm");
+  EXPECT_EQ(chosen("elman_diag", Storage::f32, "exact"), "gru") << "one state component";
+  EXPECT_EQ(chosen("elman_diag", Storage::bf16, "exact"), "bf16");
+  EXPECT_EQ(chosen("gru_diag", Storage::f64, "exact"), "gru");
+  EXPECT_EQ(chosen("gru_diag", Storage::f16, "approx"), "approx");
+  EXPECT_EQ(chosen("gru_diag", Storage::bf16, "approx"), "bf16");
+  EXPECT_EQ(chosen("lstm_cifg_diag", Storage::f64, "approx"), "lstm");
+  const std::string only = "architecture cpu 2\ncpu elman_diag f64 approx 1 1 1 only 1\n";
+  EXPECT_EQ(fastest(only, problem(1, 1, 1), "cpu"), "only") << "nothing is like it: anything";
+}
+
+// --- choice --------------------------------------------------------------------------------------------------------------
+
+TEST(Choose, GivesTheCandidatesOverridesAndTheUsersAboveThem) {
+  const MeasuredTable table = parse_measured("architecture cpu 2\ncpu gru_diag f32 exact 1 64 16 shooting overlap=33 segments=4 1\ncpu gru_diag f32 exact 1 64 16 seq_fused 2\n");
+  Problem p = problem(1, 64, 16);
+  Choice choice = choose(table, p, "cpu", {});
+  EXPECT_EQ(choice.solver, find_solver("shooting", "cpu", p));
+  EXPECT_EQ(choice.problem.policy, (Policy{{"overlap", 33}, {"segments", 4}}));
+  EXPECT_EQ(choice.why_not, "");
+  p.policy = {{"overlap", 7}, {"threads", 64}};
+  choice = choose(table, p, "cpu", {});
+  EXPECT_EQ(choice.problem.policy, (Policy{{"overlap", 7}, {"segments", 4}, {"threads", 64}}));
+  EXPECT_EQ(choice.problem.seq_len, 16);
+}
+
+TEST(Choose, PassesOverWhatIsNotDefinedAndSaysWhyNothingIs) {
+  const std::string text =
+      "architecture cpu 2\ncpu gru_diag f32 exact 1 64 16 none_such 1\ncpu gru_diag f32 exact 1 64 16 shooting overlap=-1 2\ncpu gru_diag f32 exact 1 64 16 newton_fused 3\n"
+      "cpu gru_diag f32 exact 1 64 16 seq_fused 4\n";
+  Problem p = problem(1, 64, 16);
+  EXPECT_EQ(choose(parse_measured(text), p, "cpu", {}).solver, find_solver("newton_fused", "cpu", p)) << "the table's own override is refused by shooting";
+  p.policy = {{"steps_a_tile", 0}};
+  EXPECT_EQ(choose(parse_measured(text), p, "cpu", {}).solver, find_solver("seq_fused", "cpu", p)) << "the user's is refused by newton_fused";
+  p.policy["vector_bytes"] = 3;
+  const Choice none = choose(parse_measured(text), p, "cpu", {});
+  EXPECT_EQ(none.solver, nullptr);
+  EXPECT_EQ(none.why_not, "none_such does not run on cpu");
+  EXPECT_EQ(choose(parse_measured(text), p, "cuda", {}).why_not, "no solver was measured for cuda");
+}
+
+TEST(ShippedTable, NamesOnlyWhatExistsAndIsAccepted) {
+  EXPECT_LT(auto_table().size(), 60u << 10);
+  const MeasuredTable table = parse_measured(auto_table());
+  std::set<std::string> devices;
+  for (const MeasuredTable::Line& line : table.lines) {
+    const std::string device = line.architecture == "cpu" ? "cpu" : "emulated";
+    devices.insert(device);
+    Problem p = problem(line.batch, line.hidden, line.seq_len);
+    p.cell = line.cell, p.storage = line.storage, p.gates = line.gates, p.policy = line.candidate.overrides;
+    const Solver* solver = find_solver(line.candidate.solver, device, p);
+    ASSERT_TRUE(solver) << line.candidate.solver << " " << line.cell << " on " << device;
+    EXPECT_TRUE(solver->deterministic) << line.candidate.solver << ": auto says that it is";
+    EXPECT_EQ(solver->why_not(p), "") << line.candidate.solver << " " << line.cell << " " << to_string(line.storage) << " " << line.gates << " " << line.seq_len;
+  }
+  EXPECT_EQ(devices, (std::set<std::string>{"cpu", "emulated"}));
+}
+
+}  // namespace
+}  // namespace prnn

@@ -1,0 +1,116 @@
+// auto.cpp: no kernel of its own: runs the solver, with the policy, whose measured times (auto_table.inc, which the program carries) promise the
+// fastest launch at the problem's sizes. Compiles and measures nothing at run time; what it chose is Run::solver() and Run::policy().
+//   tensors: the choice's
+//
+// To fit the table anew, from the root of the tree, on the machines whose times it is to hold:
+//   ./prnn run suites/auto.toml --device cuda --no-report --out results/auto/h200-DATE-COMMIT.jsonl     (and so for each, --device cpu too)
+//   build/default/prnn_fit_auto results/auto/*.jsonl > /tmp/auto_table.inc && mv /tmp/auto_table.inc kernels/solvers/auto_table.inc
+// To judge it at sizes that nobody chose, with the program built again:
+//   build/default/prnn_fit_auto --unseen > /tmp/unseen.toml && ./prnn run /tmp/unseen.toml --device cuda --no-report --out /tmp/unseen.jsonl
+//   build/default/prnn_fit_auto --check --within 1.10 /tmp/unseen.jsonl
+#include "kernels/cells/all.hpp"
+#include "kernels/primitives/measured.hpp"
+
+namespace prnn {
+namespace {
+
+constexpr std::string_view kTable =
+#include "kernels/solvers/auto_table.inc"
+    ;
+
+constexpr const char* kName = "auto";
+constexpr const char* kDevices[] = {"cuda", "cpu", "emulated"};
+
+/// The shipped table, read once; an empty one, and why, where it cannot be.
+struct Shipped {
+  MeasuredTable table;
+  std::string fault;
+  Shipped() {
+    try {
+      table = parse_measured(kTable);
+    } catch (const BadInput& error) {
+      fault = std::string("the table of auto: ") + error.what();
+    }
+  }
+};
+
+Choice choice_for(const Problem& p, std::string_view device, const std::optional<GpuInfo>& gpu) {
+  static const Shipped shipped;
+  if (!shipped.fault.empty()) return {nullptr, p, shipped.fault};
+  return choose(shipped.table, p, device, gpu);
+}
+
+/// The GPU of a device, asked for once; none where the device has none or is not here.
+template <std::size_t kDevice>
+const std::optional<GpuInfo>& gpu() {
+  static const std::optional<GpuInfo> found = []() -> std::optional<GpuInfo> {
+    for (const MachineEntry& machine : machines()) {
+      if (machine.device == kDevices[kDevice] && machine.why_not().empty()) return machine.open()->gpu();
+    }
+    return {};
+  }();
+  return found;
+}
+
+class Auto final : public Run {
+ public:
+  Auto(const Choice& choice, Machine& machine) : solver_(choice.solver->name), run_(choice.solver->prepare(choice.problem, machine)) {}
+  Policy policy() const override { return run_->policy(); }
+  std::string_view solver() const override { return solver_; }
+  int launches() const override { return run_->launches(); }
+  bool capturable() const override { return run_->capturable(); }
+  void launch(const Tensors& tensors, Stream stream) override { run_->launch(tensors, stream); }
+  void trace(const Tensors& tensors, Stream stream) override { run_->trace(tensors, stream); }
+  Outcome outcome() override { return run_->outcome(); }
+
+ private:
+  const std::string solver_;
+  const std::unique_ptr<Run> run_;
+};
+
+template <std::size_t kDevice>
+Choice choice_here(const Problem& p) {
+  return choice_for(p, kDevices[kDevice], gpu<kDevice>());
+}
+
+template <std::size_t kDevice>
+std::string why_not(const Problem& p) {
+  return p.iteration_limit ? "auto has no iterations to limit" : choice_here<kDevice>(p).why_not;
+}
+
+template <std::size_t kDevice>
+std::int64_t workspace_bytes(const Problem& p) {
+  const Choice choice = choice_here<kDevice>(p);
+  return choice.solver ? choice.solver->workspace_bytes(choice.problem) : 0;
+}
+
+template <std::size_t kDevice>
+std::unique_ptr<Run> prepare(const Problem& p, Machine& machine) {
+  const Choice choice = choice_for(p, kDevices[kDevice], machine.gpu());
+  if (!choice.solver) throw DeviceError("auto: " + choice.why_not);
+  return std::make_unique<Auto>(choice, machine);
+}
+
+template <std::size_t kDevice>
+bool register_for() {
+  AllCells::for_each([]<class Cell>() {
+    for (const Storage storage : kStorages) {
+      solvers().push_back({.name = kName,
+                           .device = kDevices[kDevice],
+                           .cell = Cell::name,
+                           .storage = storage,
+                           .why_not = &why_not<kDevice>,
+                           .workspace_bytes = &workspace_bytes<kDevice>,
+                           .prepare = &prepare<kDevice>});
+    }
+  });
+  return true;
+}
+
+[[maybe_unused]] const bool registered = register_for<0>() && register_for<1>() && register_for<2>();
+
+}  // namespace
+
+std::string_view auto_table() { return kTable; }
+
+}  // namespace prnn

@@ -1,0 +1,53 @@
+// auto.test.cpp: auto on the CPU is its choice, to the bit and in all that it says.
+#include <gtest/gtest.h>
+
+#include "kernels/solvers/auto_testing.hpp"
+
+namespace prnn {
+namespace {
+
+using testing::AsItsChoice;
+
+Machine& machine() {
+  static const std::unique_ptr<Machine> opened = testing::open_machine("cpu");
+  return *opened;
+}
+
+TEST(AutoOnTheCpu, IsItsChoice) {
+  for (const std::string& cell : find_op("recurrence").cells()) {
+    for (const Storage storage : kStorages) {
+      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {1, 16, 700}, {3, 130, 9}})
+        testing::expect_as_its_choice(testing::auto_problem(cell, storage, batch, hidden, seq_len), machine());
+    }
+  }
+}
+
+// Policies that the others refuse, at a size where segments of a channel run side by side.
+TEST(AutoOnTheCpu, IsASolverWhereTheOthersRefuse) {
+  Problem p = testing::auto_problem("lstm_cifg_diag", Storage::f32, 1, 16, 700);
+  for (const auto& [policy, solver] :
+       std::vector<std::pair<Policy, std::string>>{{{{"steps_a_tile", 0}, {"segments", 5}, {"overlap", 2}}, "shooting"}, {{{"overlap", -1}, {"steps_a_tile", 0}}, "seq_fused"}}) {
+    p.policy = policy;
+    const AsItsChoice seen = testing::expect_as_its_choice(p, machine());
+    EXPECT_EQ(seen.solver, solver);
+    for (const auto& [key, value] : seen.policy) {
+      if (const auto asked = policy.find(key); asked != policy.end()) EXPECT_EQ(value, asked->second) << solver << " " << key;
+    }
+  }
+}
+
+TEST(AutoOnTheCpu, SaysWhyItIsNotDefined) {
+  Problem p = testing::auto_problem("gru_diag", Storage::f32, 1, 16, 700);
+  const Solver& solver = *find_solver("auto", "cpu", p);
+  EXPECT_EQ(solver.why_not(p), "");
+  p.gates = "approx";
+  EXPECT_NE(solver.why_not(p).find("exact gates alone"), std::string::npos) << solver.why_not(p);
+  EXPECT_EQ(solver.workspace_bytes(p), 0);
+  EXPECT_THROW(solver.prepare(p, machine()), DeviceError);
+  p.gates = "exact";
+  p.iteration_limit = 3;
+  EXPECT_EQ(solver.why_not(p), "auto has no iterations to limit");
+}
+
+}  // namespace
+}  // namespace prnn

@@ -1,0 +1,82 @@
+// auto_testing.hpp: holds solver auto against the solver that it chose, on any machine.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "kernels/ops/testing.hpp"
+#include "kernels/primitives/measured.hpp"
+
+namespace prnn::testing {
+
+inline Problem auto_problem(std::string cell, Storage storage, std::int64_t batch, std::int64_t hidden, std::int64_t seq_len) {
+  Problem p;
+  p.cell = std::move(cell);
+  p.storage = storage;
+  p.batch = batch;
+  p.hidden = hidden;
+  p.seq_len = seq_len;
+  p.h0 = "random";
+  return p;
+}
+
+/// The choice that auto made.
+struct AsItsChoice {
+  std::string solver;
+  Policy policy;
+};
+
+inline void expect_equal(const Outcome& a, const Outcome& b, const std::string& where) {
+  EXPECT_EQ(a.iterations, b.iterations) << where;
+  EXPECT_EQ(a.converged, b.converged) << where;
+  EXPECT_EQ(a.rounds, b.rounds) << where;
+  EXPECT_EQ(a.boundaries, b.boundaries) << where;
+  EXPECT_EQ(a.boundaries_failed, b.boundaries_failed) << where;
+  EXPECT_EQ(a.residual_max, b.residual_max) << where;
+  EXPECT_EQ(a.step_max, b.step_max) << where;
+  EXPECT_EQ(a.nonfinite, b.nonfinite) << where;
+}
+
+/// Expects of auto: the choice of the shipped table, its outputs to the bit, its outcome (launched, traced, after an input that is not finite)
+/// and everything it says about itself.
+inline AsItsChoice expect_as_its_choice(const Problem& p, Machine& machine) {
+  const std::string where = p.cell + " " + std::string(to_string(p.storage)) + " L " + std::to_string(p.seq_len) + " on " + std::string(machine.device());
+  const Choice choice = choose(parse_measured(auto_table()), p, machine.device(), machine.gpu());
+  const Solver& solver = *find_solver("auto", machine.device(), p);
+  EXPECT_EQ(solver.why_not(p), "") << where;
+  EXPECT_EQ(solver.workspace_bytes(p), choice.solver->workspace_bytes(choice.problem)) << where;
+
+  Workbench bench(p, machine);
+  if (p.storage == Storage::f32) {  // one input of the last channel, in its middle
+    auto u = bench.values<float>("u");
+    u[u.size() / 2 / std::size_t(p.hidden) * std::size_t(p.hidden) + std::size_t(p.hidden) - 1] = std::numeric_limits<float>::infinity();
+    bench.put("u", u);
+  }
+  const std::unique_ptr<Run> mine = solver.prepare(p, machine), theirs = choice.solver->prepare(choice.problem, machine);
+  EXPECT_EQ(mine->solver(), choice.solver->name) << where;
+  EXPECT_EQ(theirs->solver(), "") << where;
+  EXPECT_EQ(mine->policy(), theirs->policy()) << where;
+  EXPECT_EQ(mine->launches(), theirs->launches()) << where;
+  EXPECT_EQ(mine->capturable(), theirs->capturable()) << where;
+  for (const bool traced : {false, true}) {
+    std::pair<std::vector<unsigned char>, std::vector<unsigned char>> outputs[2];
+    Outcome outcomes[2];
+    int i = 0;
+    for (Run* run : {mine.get(), theirs.get()}) {
+      bench.poison_outputs();
+      traced ? run->trace(bench.tensors, machine.stream()) : run->launch(bench.tensors, machine.stream());
+      machine.synchronise();
+      outputs[i] = {bench.bytes("h"), bench.bytes("last")};
+      outcomes[i++] = run->outcome();
+    }
+    EXPECT_TRUE(outputs[0] == outputs[1]) << where;
+    expect_equal(outcomes[0], outcomes[1], where);
+    EXPECT_EQ(outcomes[0].nonfinite.has_value(), p.storage == Storage::f32) << where;
+  }
+  return {std::string(mine->solver()), mine->policy()};
+}
+
+}  // namespace prnn::testing
