@@ -225,8 +225,8 @@ TEST(Plan, SaysBytesReadably) {
   EXPECT_EQ(readable_bytes(8'000'000'000), "7.5 GiB");
 }
 
-// quick.toml stays quick: a timed case takes about 0.3 s on a CPU.
-TEST(ShippedSuite, QuickHasAtMostAHundredAndFiftyCasesToTimeOnACpu) {
+// quick.toml stays quick: a timed case takes at most 0.3 s on a CPU, together under a minute.
+TEST(ShippedSuite, QuickHasAtMostAHundredAndEightyCasesToTimeOnACpu) {
   std::size_t timed = 0;
   bool fixed_count = false;
   for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/quick.toml"), {})) {
@@ -235,7 +235,7 @@ TEST(ShippedSuite, QuickHasAtMostAHundredAndFiftyCasesToTimeOnACpu) {
       fixed_count |= c.problem.iteration_limit && c.expect == Status::wrong;
     }
   }
-  EXPECT_LE(timed, 150u);
+  EXPECT_LE(timed, 180u);
   EXPECT_TRUE(fixed_count);
 }
 

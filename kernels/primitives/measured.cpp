@@ -126,14 +126,18 @@ bool same_measurement(const MeasuredTable::Line& a, const MeasuredTable::Line& b
 
 // --- prediction ----------------------------------------------------------------------------------------------------------
 
-/// The straight line through the two of at (x, y; x ascending, not empty) on both sides of x, or the nearest two.
+/// The straight line through the two of at (x, y; x ascending, not empty) on both sides of x. Outside, on from the nearest end with the slope of its
+/// last two, but never falling nor steeper than 1: two measurements that are close to each other have a slope of noise.
 double line_through(const std::vector<std::pair<double, double>>& at, double x) {
   if (at.size() == 1) return at.front().second;
   std::size_t right = 1;
   while (right + 1 < at.size() && at[right].first < x) ++right;
   const auto [x0, y0] = at[right - 1];
   const auto [x1, y1] = at[right];
-  return y0 + (y1 - y0) * (x - x0) / (x1 - x0);
+  const double slope = (y1 - y0) / (x1 - x0);
+  if (x < x0) return y0 + std::clamp(slope, 0.0, 1.0) * (x - x0);
+  if (x > x1) return y1 + std::clamp(slope, 0.0, 1.0) * (x - x1);
+  return y0 + slope * (x - x0);
 }
 
 /// Measurements with the same channels: (seq_len, time), one a length.

@@ -50,8 +50,8 @@ struct MeasuredPoint {
 };
 
 /// The time at (channels, seq_len), all as logarithms: linear in seq_len between the measurements with the same channels, then linear in channels
-/// between those; bilinear where they make a grid. Outside, along the line through the nearest two. One that is alone with its channels follows
-/// the others' slope in seq_len. points: not empty.
+/// between those; bilinear where they make a grid. Outside, on along the line through the nearest two, as far as that is neither falling nor
+/// faster than the work grows. One that is alone with its channels follows the others' slope in seq_len. points: not empty.
 double predicted_time(const std::vector<MeasuredPoint>& points, double channels, double seq_len);
 
 struct Prediction {

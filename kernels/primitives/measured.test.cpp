@@ -103,7 +103,7 @@ TEST(MeasuredTable, RefusesWhatItDoesNotUnderstandNamingTheLine) {
 // --- prediction ----------------------------------------------------------------------------------------------------------
 
 TEST(PredictedTime, IsBilinearOnAGridAndBeyondIt) {
-  const auto time = [](double x, double y) { return 1 + 2 * x - 3 * y + x * y; };
+  const auto time = [](double x, double y) { return 1 + x / 16 + y / 32 + x * y / 64; };
   std::vector<MeasuredPoint> points;
   for (const double x : {6.0, 9.0}) {
     for (const double y : {4.0, 8.0}) points.push_back({x, y, time(x, y)});
@@ -114,32 +114,44 @@ TEST(PredictedTime, IsBilinearOnAGridAndBeyondIt) {
 }
 
 TEST(PredictedTime, BendsAtTheMeasurementsAndFollowsTheNearestTwoBeyond) {
-  // The time is |y - 4| + |x - 1|, measured where it bends and elsewhere: a line through any other two points would miss it.
+  // The slope is 1/4, beyond 1 (channels) and 4 (seq_len) 3/4, measured there and elsewhere: a line through any other two points would miss it.
+  const auto bent = [](double v) { return v / 4 + std::max(v, 0.0) / 2; };
+  const auto time = [&](double x, double y) { return bent(x - 1) + bent(y - 4); };
   std::vector<MeasuredPoint> points;
   for (const double x : {3.0, 1.0, 0.0, -2.0}) {
-    for (const double y : {9.0, 0.0, 4.0, 5.0, 2.0}) points.push_back({x, y, std::fabs(y - 4) + std::fabs(x - 1)});
+    for (const double y : {9.0, 0.0, 4.0, 5.0, 2.0}) points.push_back({x, y, time(x, y)});
   }
   for (const double x : {-9.0, -1.0, 0.5, 1.0, 2.0, 8.0}) {
-    for (const double y : {-8.0, 1.0, 3.0, 4.5, 6.0, 20.0}) EXPECT_NEAR(predicted_time(points, x, y), std::fabs(y - 4) + std::fabs(x - 1), 1e-12) << x << " " << y;
+    for (const double y : {-8.0, 1.0, 3.0, 4.5, 6.0, 20.0}) EXPECT_NEAR(predicted_time(points, x, y), time(x, y), 1e-12) << x << " " << y;
   }
+}
+
+TEST(PredictedTime, NeitherFallsNorOutrunsTheWorkWhereNothingIsMeasured) {
+  const std::vector<MeasuredPoint> steep = {{0, 0, 0}, {0, 1, 5}}, falling = {{0, 0, 3}, {1, 0, 1}};
+  EXPECT_EQ(predicted_time(steep, 0, 2), 6);
+  EXPECT_EQ(predicted_time(steep, 0, -1), -1);
+  EXPECT_EQ(predicted_time(steep, 0, 0.5), 2.5) << "between measurements they are believed";
+  EXPECT_EQ(predicted_time(falling, 2, 0), 1);
+  EXPECT_EQ(predicted_time(falling, -1, 0), 3);
+  EXPECT_EQ(predicted_time(falling, 0.5, 0), 2);
 }
 
 TEST(PredictedTime, DoesWithoutMeasurements) {
   EXPECT_EQ(predicted_time({{3, 4, 5}}, 100, -100), 5) << "one point: everywhere the same";
   EXPECT_EQ(predicted_time({{3, 4, 5}, {3, 4, 7}}, 0, 0), 6) << "the same place twice: the mean";
-  EXPECT_EQ(predicted_time({{3, 4, 5}, {3, 6, 9}}, 100, 5), 7) << "one column: whatever the channels";
-  EXPECT_EQ(predicted_time({{3, 4, 5}, {3, 6, 9}}, 100, 8), 13);
+  EXPECT_EQ(predicted_time({{3, 4, 5}, {3, 6, 6}}, 100, 5), 5.5) << "one column: whatever the channels";
+  EXPECT_EQ(predicted_time({{3, 4, 5}, {3, 6, 6}}, 100, 8), 7);
   EXPECT_EQ(predicted_time({{3, 4, 5}, {5, 4, 6}}, 9, 100), 8) << "one row: whatever the length";
   EXPECT_EQ(predicted_time({{3, 4, 5}, {5, 8, 6}}, 4, 100), 5.5) << "each column its own length: as if it were the same";
-  // The upper right corner is missing: its column goes on as it went, 2 a step, from 10 at y = 6.
-  const std::vector<MeasuredPoint> ragged = {{3, 4, 1}, {3, 6, 2}, {3, 8, 3}, {5, 4, 6}, {5, 6, 10}};
-  EXPECT_EQ(predicted_time(ragged, 5, 8), 14);
-  EXPECT_EQ(predicted_time(ragged, 4, 8), (3 + 14) / 2.0);
-  // A column of one point has the slope of the others at its channels: between 1/2 and 2 a step, in the middle 5/4.
+  // The upper right corner is missing: its column goes on as it went, 3/4 a step, from 7.5 at y = 6.
+  const std::vector<MeasuredPoint> ragged = {{3, 4, 1}, {3, 6, 2}, {3, 8, 3}, {5, 4, 6}, {5, 6, 7.5}};
+  EXPECT_EQ(predicted_time(ragged, 5, 8), 9);
+  EXPECT_EQ(predicted_time(ragged, 4, 8), (3 + 9) / 2.0);
+  // A column of one point has the slope of the others at its channels: between 1/2 and 3/4 a step, in the middle 5/8.
   std::vector<MeasuredPoint> lonely = ragged;
   lonely.push_back({4, 4, 100});
   EXPECT_EQ(predicted_time(lonely, 4, 4), 100);
-  EXPECT_EQ(predicted_time(lonely, 4, 6), 100 + 2 * (0.5 + 2) / 2);
+  EXPECT_EQ(predicted_time(lonely, 4, 6), 100 + 2 * (0.5 + 0.75) / 2);
 }
 
 TEST(Ranked, PicksTheWinnerThatAHandFinds) {
