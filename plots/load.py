@@ -178,10 +178,10 @@ def variant(row, policy_keys=()):
 
 
 def swept_policy(rows):
-    """Policy keys that differ between rows of one group, solver, gates and iteration_limit: the suite sweeps them."""
+    """Policy keys that differ between rows of one group, solver, gates and iteration_limit: the suite sweeps them. Not auto's choice, which is no axis."""
     keys = []
     for same in group(rows, lambda row: (row["group_id"], row["solver"], row.get("gates"), row.get("iteration_limit"))).values():
-        policies = [row.get("policy") or {} for row in same]
+        policies = [{key: value for key, value in (row.get("policy") or {}).items() if key != "solver"} for row in same]
         keys += [key for key in dict.fromkeys(key for policy in policies for key in policy) if len({hashable(p.get(key)) for p in policies}) > 1]
     return list(dict.fromkeys(keys))
 

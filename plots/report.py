@@ -312,8 +312,10 @@ def tables(rows):
         lines, before = "", None
         for row in sorted(same, key=lambda row: (row.get(x) or 0, load.rank(row["solver"]), load.variant(row, names) != "")):
             extra = load.variant(row, names)
+            chosen = (row.get("policy") or {}).get("solver")  # of solver auto
+            beside = ", ".join(filter(None, [extra, f"chose {chosen}" if chosen else ""]))
             new, before = row.get(x) != before, row.get(x)
-            name = f'<span class="swatch" style="background:{css_colour(row["solver"])}"></span>{esc(row["solver"])}' + (f" <small>{esc(extra)}</small>" if extra else "")
+            name = f'<span class="swatch" style="background:{css_colour(row["solver"])}"></span>{esc(row["solver"])}' + (f" <small>{esc(beside)}</small>" if beside else "")
             mark = "" if load.is_ok(row) else " as_expected" if load.expected(row) else " not_ok"
             note = "" if row["status"] == row["expected_status"] or load.expected(row) else f" <small>(expected: {STATUS_TEXT[row['expected_status']]})</small>"
             lines += (f'<tr{" class=first" if new else ""}><td>{style.size(row[x]) if new and row.get(x) is not None else ""}</td><td class="text">{name}</td>'

@@ -158,6 +158,8 @@ class Loading(Folder):
         rows = [case(policy={"threads": 1, "steps": 1}, case_id="a"), case(policy={"threads": 1, "steps": 2}, case_id="b")]
         self.assertEqual(load.swept_policy(rows), ["steps"])
         self.assertEqual(load.swept_policy(suite_rows()), [])
+        chosen = [case(solver="seq_fused", policy={"solver": choice, "threads": threads}, case_id=choice) for threads, choice in enumerate(("shooting", "newton_fused"))]
+        self.assertEqual(load.swept_policy(chosen), ["threads"])
 
     def test_an_excused_skip_is_expected_and_another_is_not(self):
         self.assertTrue(load.expected(case(status="skipped", reason="memory: the case needs 9 GiB")))
@@ -468,6 +470,12 @@ class Page(Folder):
         cells = re.findall(r"<td[^>]*>(.*?)</td>", row)
         self.assertEqual([re.sub(r"<[^>]*>", "", text) for text in cells], ["", "newton_fused", "ok", "8.00 µs [7.84, 8.24]", "2.0 %", "8.00×", "2.00×", "3", "0.75", "1.5·10⁻⁷"])
         self.assertIn('<td class="muted">baseline</td>', next(line for line in re.findall(r"<tr.*?</tr>", page) if "seq_fused</td>" in line))
+
+    def test_the_table_names_what_auto_chose(self):
+        page = self.page([case(), dict(case(policy={"solver": "shooting"}, case_id="b"), solver="auto")])
+        names = [re.sub(r"<[^>]*>", "", cell) for cell in re.findall(r'<td class="text">(.*?)</td>', page)]
+        self.assertIn("auto chose shooting", names)
+        self.assertNotIn("chose", page.replace("auto <small>chose shooting</small>", ""))
 
     def test_a_missing_number_says_why(self):
         page = self.page(spoilt(suite_rows(), 5, "timeout", time_s=None, null_reasons={"time_s": "ran out of time"}))
