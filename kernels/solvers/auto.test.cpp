@@ -1,6 +1,9 @@
 // auto.test.cpp: auto on the CPU is its choice, to the bit and in all that it says.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "kernels/solvers/auto_testing.hpp"
 
 namespace prnn {
@@ -35,6 +38,27 @@ TEST(AutoOnTheCpu, IsASolverWhereTheOthersRefuse) {
       EXPECT_TRUE(asked == policy.end() || asked->second == value) << solver << " " << key << " " << value;
     }
   }
+}
+
+/// A run unlike any candidate's.
+class OddRun : public Run {
+ public:
+  int launches() const override { return 7; }
+  bool capturable() const override { return false; }
+  void launch(const Tensors&, Stream) override {}
+  Outcome outcome() override { return {}; }
+};
+
+TEST(AutoOnTheCpu, SaysOfItselfWhatItsChoiceSays) {
+  Problem p = testing::auto_problem("gru_diag", Storage::f32, 1, 16, 700);
+  p.policy = {{"overlap", -1}, {"steps_a_tile", 0}};  // seq_fused alone takes these
+  const auto chosen = std::find_if(solvers().begin(), solvers().end(), [&](const Solver& s) { return &s == find_solver("seq_fused", "cpu", p); });
+  const auto prepare = std::exchange(chosen->prepare, [](const Problem&, Machine&) -> std::unique_ptr<prnn::Run> { return std::make_unique<OddRun>(); });
+  const auto run = find_solver("auto", "cpu", p)->prepare(p, machine());
+  chosen->prepare = prepare;
+  EXPECT_EQ(run->solver(), "seq_fused");
+  EXPECT_EQ(run->launches(), 7);
+  EXPECT_FALSE(run->capturable());
 }
 
 TEST(AutoOnTheCpu, SaysWhyItIsNotDefined) {
