@@ -2,12 +2,14 @@
 // fastest launch at the problem's sizes. Compiles and measures nothing at run time; what it chose is Run::solver() and Run::policy().
 //   tensors: the choice's
 //
-// To fit the table anew, from the root of the tree, on the machines whose times it is to hold:
-//   ./prnn run suites/auto.toml --device cuda --no-report --out results/auto/h200-DATE-COMMIT.jsonl     (and so for each, --device cpu too)
-//   build/default/prnn_fit_auto results/auto/*.jsonl > /tmp/auto_table.inc && mv /tmp/auto_table.inc kernels/solvers/auto_table.inc
+// To fit the table anew, from the root of the tree, on the machines whose times it is to hold (it is replaced whole):
+//   ./prnn run suites/auto.toml --device cuda --no-report --out results/auto/h200-DATE-COMMIT.jsonl
+//   ./prnn run suites/auto_cpu.toml --device cpu --no-report --out results/auto_cpu/cpu-DATE-COMMIT.jsonl
+//   build/default/prnn_fit_auto results/auto/*.jsonl results/auto_cpu/*.jsonl > /tmp/auto_table.inc && mv /tmp/auto_table.inc kernels/solvers/auto_table.inc
 // To judge it at sizes that nobody chose, with the program built again:
-//   build/default/prnn_fit_auto --unseen > /tmp/unseen.toml && ./prnn run /tmp/unseen.toml --device cuda --no-report --out /tmp/unseen.jsonl
-//   build/default/prnn_fit_auto --check --within 1.10 /tmp/unseen.jsonl
+//   build/default/prnn_fit_auto --unseen > suites/auto_unseen.toml
+//   ./prnn run suites/auto_unseen.toml --device cuda --no-report --out results/auto_unseen/h200-DATE-COMMIT.jsonl
+//   build/default/prnn_fit_auto --check --within 1.10 results/auto_unseen/*.jsonl
 #include "kernels/cells/all.hpp"
 #include "kernels/primitives/measured.hpp"
 
