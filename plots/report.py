@@ -55,7 +55,8 @@ td small{color:var(--muted);font-size:12px}
 .rows td{border:0;padding:2px 7px}
 .rows tr.first td{border-top:1px solid var(--edge);padding-top:5px}
 .rows td.reason{padding-top:0}
-.grand td{padding:6px 10px;vertical-align:top}
+.grand th{padding:4px 5px}
+.grand td{padding:6px 5px;vertical-align:top}
 .grand small{display:block}
 .best{font-weight:700}
 .best::after{content:" \\2605";font-weight:400;color:var(--good)}

@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
+#include <initializer_list>
 #include <map>
 #include <utility>
 
@@ -182,16 +184,21 @@ const MeasuredTable::Architecture* nearest(const MeasuredTable& table, std::stri
 
 using Lines = std::vector<const MeasuredTable::Line*>;
 
-/// Those of the lines whose member is value, else those where it is instead, else all.
-template <class T>
-Lines narrowed(const Lines& lines, T MeasuredTable::Line::*member, const T& value, const T& instead) {
-  for (const T& wanted : {value, instead}) {
+/// Those of the lines of which property(line) is the first of the values that it is of any; all where it is none of them.
+template <class T, class Property>
+Lines narrowed(const Lines& lines, const Property& property, std::initializer_list<T> values) {
+  for (const T& wanted : values) {
     Lines found;
-    std::copy_if(lines.begin(), lines.end(), std::back_inserter(found), [&](const MeasuredTable::Line* line) { return line->*member == wanted; });
+    std::copy_if(lines.begin(), lines.end(), std::back_inserter(found), [&](const MeasuredTable::Line* line) { return std::invoke(property, *line) == wanted; });
     if (!found.empty()) return found;
   }
   return lines;
 }
+
+/// Whether rows of so many channels start at whole 16-byte words, which is what kernels copy at once.
+bool has_whole_words(std::int64_t hidden, Storage storage) { return hidden * size_of(storage) % 16 == 0; }
+
+Storage other_of_its_size(Storage storage) { return storage == Storage::f16 ? Storage::bf16 : storage == Storage::bf16 ? Storage::f16 : storage; }
 
 std::string stand_in(const std::string& cell) {
   bool is_scalar = true;
@@ -256,9 +263,10 @@ std::vector<Prediction> ranked(const MeasuredTable& table, const Problem& p, std
   for (const MeasuredTable::Line& line : table.lines) {
     if (line.architecture == architecture->name) lines.push_back(&line);
   }
-  lines = narrowed(lines, &MeasuredTable::Line::cell, p.cell, stand_in(p.cell));
-  lines = narrowed(lines, &MeasuredTable::Line::storage, p.storage, Storage::f32);
-  lines = narrowed(lines, &MeasuredTable::Line::gates, p.gates, std::string("exact"));
+  lines = narrowed(lines, &MeasuredTable::Line::cell, {p.cell, stand_in(p.cell)});
+  lines = narrowed(lines, &MeasuredTable::Line::storage, {p.storage, other_of_its_size(p.storage), Storage::f32});
+  lines = narrowed(lines, &MeasuredTable::Line::gates, {p.gates, std::string("exact")});
+  lines = narrowed(lines, [](const MeasuredTable::Line& line) { return has_whole_words(line.hidden, line.storage); }, {has_whole_words(p.hidden, p.storage)});
 
   std::vector<Candidate> candidates;  // in the order of the table
   std::vector<std::vector<MeasuredPoint>> points;
