@@ -10,6 +10,17 @@
 
 namespace prnn::testing {
 
+inline Problem random_start_problem(std::string cell, Storage storage, std::int64_t batch, std::int64_t hidden, std::int64_t seq_len) {
+  Problem p;
+  p.cell = std::move(cell);
+  p.storage = storage;
+  p.batch = batch;
+  p.hidden = hidden;
+  p.seq_len = seq_len;
+  p.h0 = "random";
+  return p;
+}
+
 inline std::unique_ptr<Machine> open_machine(std::string_view device) {
   for (const MachineEntry& entry : machines()) {
     if (entry.device == device) return entry.open();

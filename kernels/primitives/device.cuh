@@ -89,7 +89,7 @@ PRNN_DEVICE float widen(float x) { return x; }
 PRNN_DEVICE double widen(double x) { return x; }
 PRNN_DEVICE float widen(Bf16 x) { return __uint_as_float(std::uint32_t(x.bits) << 16); }
 PRNN_DEVICE float widen(F16 x) { return __half2float(__ushort_as_half(x.bits)); }
-/// Read-only data as stored: a prefetch that converted would wait for its data.
+/// Read-only data as stored.
 PRNN_DEVICE float load_stored(const float* p) { return __ldg(p); }
 PRNN_DEVICE double load_stored(const double* p) { return __ldg(p); }
 PRNN_DEVICE Bf16 load_stored(const Bf16* p) { return {__ldg(&p->bits)}; }
@@ -99,13 +99,6 @@ template <class T>
 PRNN_DEVICE compute_t<T> load(const T* p) {
   return widen(load_stored(p));
 }
-/// Data that will not be read again, as stored.
-PRNN_DEVICE float load_streaming(const float* p) { return __ldcs(p); }
-PRNN_DEVICE double load_streaming(const double* p) { return __ldcs(p); }
-PRNN_DEVICE Bf16 load_streaming(const Bf16* p) { return {__ldcs(&p->bits)}; }
-PRNN_DEVICE F16 load_streaming(const F16* p) { return {__ldcs(&p->bits)}; }
-/// Two 16-bit values.
-PRNN_DEVICE std::uint32_t load_streaming(const std::uint32_t* p) { return __ldcs(p); }
 namespace detail {
 PRNN_DEVICE std::uint16_t bf16_bits(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
 PRNN_DEVICE std::uint16_t f16_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }

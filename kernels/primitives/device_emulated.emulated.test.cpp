@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -655,16 +656,14 @@ TEST_F(TheEmulatedGpu, LoadsAndStoresEveryStorageTypeWithOneRounding) {
   EXPECT_EQ(load(&h), 1.0f + 0x1p-10f);
 }
 
-TEST_F(TheEmulatedGpu, StreamsEveryStorageTypeWithTheBitsOfLoadAndStore) {
+TEST_F(TheEmulatedGpu, StreamsEveryStorageTypeWithTheBitsOfStore) {
   const auto check = [](auto storage, double value) {
     using T = decltype(storage);
     T stored{}, streamed{};
     store(&stored, compute_t<T>(value));
     store_streaming(&streamed, compute_t<T>(value));
-    const T loaded = load_streaming(&streamed);
     EXPECT_NE(widen(stored), 0);
     EXPECT_EQ(widen(streamed), widen(stored));
-    EXPECT_EQ(widen(loaded), widen(stored));
   };
   for (const double value : {1.0 + 0x1.8p-8, 1.0 + 0x1.8p-11, -1.0 / 3, 0x1p-20}) {
     check(float{}, value);
@@ -672,11 +671,9 @@ TEST_F(TheEmulatedGpu, StreamsEveryStorageTypeWithTheBitsOfLoadAndStore) {
     check(Bf16{}, value);
     check(F16{}, value);
   }
-  const std::array<Bf16, 2> pair{to_bf16(1.0f), to_bf16(-2.0f)};
-  std::uint32_t word, streamed;
-  std::memcpy(&word, pair.data(), sizeof word);
-  streamed = load_streaming(&word);
-  EXPECT_EQ(streamed, 0xc0003f80u);
+  std::array<Bf16, 2> pair{};
+  store_pair_streaming(pair.data(), 1.0f, -2.0f);
+  EXPECT_EQ(std::bit_cast<std::uint32_t>(pair), 0xc0003f80u);
 }
 
 TEST_F(TheEmulatedGpu, FillsExactlyTheBytesAskedFor) {

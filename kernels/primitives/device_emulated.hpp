@@ -109,7 +109,7 @@ template <class T>
 PRNN_DEVICE compute_t<T> widen(T x) {
   return to_compute(x);
 }
-/// Read-only data as stored: a prefetch that converted would wait for its data.
+/// Read-only data as stored.
 template <class T>
 PRNN_DEVICE T load_stored(const T* p) {
   return *p;
@@ -118,11 +118,6 @@ PRNN_DEVICE T load_stored(const T* p) {
 template <class T>
 PRNN_DEVICE compute_t<T> load(const T* p) {
   return widen(load_stored(p));
-}
-/// Data that will not be read again, as stored; a std::uint32_t holds two 16-bit values.
-template <class T>
-PRNN_DEVICE T load_streaming(const T* p) {
-  return *p;
 }
 /// Compute -> storage, one rounding.
 PRNN_DEVICE void store(float* p, float x) { *p = x; }

@@ -164,7 +164,8 @@ void with_shape(const StreamShape& shape, F&& f) {
 }
 
 /// Computes steps first .. stop - 1 of a stream: advance(v, u) a step of channel d + v from its guarded inputs. arrive() is called before step
-/// `own`, keep(owned) after every step, to be predicated, not to branch: neighbouring lanes differ. groups: how many all threads of a warp take, at least ceil((stop - first) / kGroup).
+/// `own`, keep(owned) after every step, to be predicated, not to branch: neighbouring lanes differ. groups: how many all threads of a warp
+/// take, at least ceil((stop - first) / kGroup).
 /// kUnrolled: whole groups in a row, the fast way; else few registers.
 template <bool kUnrolled, class Cell, class T, int V, bool kChunks, class Advance, class Arrive, class Keep>
 PRNN_DEVICE void walk(InputStream<Cell, T, V, kChunks> stream, std::int64_t groups, std::int64_t first, std::int64_t own, std::int64_t stop, Advance&& advance, Arrive&& arrive,

@@ -20,29 +20,23 @@ TEST(AutoOnAGpu, IsItsChoice) {
   for (const std::string& cell : find_op("recurrence").cells()) {
     for (const Storage storage : kStorages) {
       for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 9, 40}})
-        testing::expect_as_its_choice(testing::auto_problem(cell, storage, batch, hidden, seq_len), machine());
+        testing::expect_as_its_choice(testing::random_start_problem(cell, storage, batch, hidden, seq_len), machine());
     }
   }
 }
 
 // Policies that the others refuse; where that leaves two, one thread a channel is the slower for so few channels.
 TEST(AutoOnAGpu, IsEverySolverWhereTheOthersRefuse) {
-  Problem p = testing::auto_problem("gru_diag", Storage::f32, 1, 64, 128);
+  const Problem p = testing::random_start_problem("gru_diag", Storage::f32, 1, 64, 128);
   for (const auto& [policy, solver] : std::vector<std::pair<Policy, std::string>>{{{{"steps_a_thread", 3}, {"segments", 5}, {"overlap", 2}}, "shooting"},
                                                                                   {{{"overlap", -1}, {"threads", 64}, {"steps_a_thread", 1}}, "newton_fused"},
                                                                                   {{{"overlap", -1}, {"channels_a_block", 3}, {"threads", 64}}, "seq_fused"}}) {
-    p.policy = policy;
-    const AsItsChoice seen = testing::expect_as_its_choice(p, machine());
-    EXPECT_EQ(seen.solver, solver);
-    for (const auto& [key, value] : seen.policy) {
-      const auto asked = policy.find(key);
-      EXPECT_TRUE(asked == policy.end() || asked->second == value) << solver << " " << key << " " << value;
-    }
+    testing::expect_chosen(p, policy, solver, machine());
   }
 }
 
 TEST(AutoOnAGpu, TakesApproximateGatesWhereASolverHasThem) {
-  Problem p = testing::auto_problem("gru_diag", Storage::f32, 1, 40, 64);
+  Problem p = testing::random_start_problem("gru_diag", Storage::f32, 1, 40, 64);
   p.gates = "approx";
   const AsItsChoice seen = testing::expect_as_its_choice(p, machine());
   EXPECT_NE(seen.solver, "newton_fused") << "it has exact gates alone";

@@ -20,23 +20,17 @@ TEST(AutoOnTheCpu, IsItsChoice) {
   for (const std::string& cell : find_op("recurrence").cells()) {
     for (const Storage storage : kStorages) {
       for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {1, 16, 700}, {3, 130, 9}})
-        testing::expect_as_its_choice(testing::auto_problem(cell, storage, batch, hidden, seq_len), machine());
+        testing::expect_as_its_choice(testing::random_start_problem(cell, storage, batch, hidden, seq_len), machine());
     }
   }
 }
 
 // Policies that the others refuse, at a size where segments of a channel run side by side.
 TEST(AutoOnTheCpu, IsASolverWhereTheOthersRefuse) {
-  Problem p = testing::auto_problem("lstm_cifg_diag", Storage::f32, 1, 16, 700);
+  const Problem p = testing::random_start_problem("lstm_cifg_diag", Storage::f32, 1, 16, 700);
   for (const auto& [policy, solver] :
        std::vector<std::pair<Policy, std::string>>{{{{"steps_a_tile", 0}, {"segments", 5}, {"overlap", 2}}, "shooting"}, {{{"overlap", -1}, {"steps_a_tile", 0}}, "seq_fused"}}) {
-    p.policy = policy;
-    const AsItsChoice seen = testing::expect_as_its_choice(p, machine());
-    EXPECT_EQ(seen.solver, solver);
-    for (const auto& [key, value] : seen.policy) {
-      const auto asked = policy.find(key);
-      EXPECT_TRUE(asked == policy.end() || asked->second == value) << solver << " " << key << " " << value;
-    }
+    testing::expect_chosen(p, policy, solver, machine());
   }
 }
 
@@ -50,7 +44,7 @@ class OddRun : public Run {
 };
 
 TEST(AutoOnTheCpu, SaysOfItselfWhatItsChoiceSays) {
-  Problem p = testing::auto_problem("gru_diag", Storage::f32, 1, 16, 700);
+  Problem p = testing::random_start_problem("gru_diag", Storage::f32, 1, 16, 700);
   p.policy = {{"overlap", -1}, {"steps_a_tile", 0}};  // seq_fused alone takes these
   const auto chosen = std::find_if(solvers().begin(), solvers().end(), [&](const Solver& s) { return &s == find_solver("seq_fused", "cpu", p); });
   const auto prepare = std::exchange(chosen->prepare, [](const Problem&, Machine&) -> std::unique_ptr<prnn::Run> { return std::make_unique<OddRun>(); });
@@ -62,7 +56,7 @@ TEST(AutoOnTheCpu, SaysOfItselfWhatItsChoiceSays) {
 }
 
 TEST(AutoOnTheCpu, SaysWhyItIsNotDefined) {
-  Problem p = testing::auto_problem("gru_diag", Storage::f32, 1, 16, 700);
+  Problem p = testing::random_start_problem("gru_diag", Storage::f32, 1, 16, 700);
   const Solver& solver = *find_solver("auto", "cpu", p);
   EXPECT_EQ(solver.why_not(p), "");
   p.gates = "approx";

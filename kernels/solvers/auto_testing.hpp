@@ -12,17 +12,6 @@
 
 namespace prnn::testing {
 
-inline Problem auto_problem(std::string cell, Storage storage, std::int64_t batch, std::int64_t hidden, std::int64_t seq_len) {
-  Problem p;
-  p.cell = std::move(cell);
-  p.storage = storage;
-  p.batch = batch;
-  p.hidden = hidden;
-  p.seq_len = seq_len;
-  p.h0 = "random";
-  return p;
-}
-
 /// The choice that auto made.
 struct AsItsChoice {
   std::string solver;
@@ -77,6 +66,17 @@ inline AsItsChoice expect_as_its_choice(const Problem& p, Machine& machine) {
     EXPECT_EQ(outcomes[0].nonfinite.has_value(), p.storage == Storage::f32) << where;
   }
   return {std::string(mine->solver()), mine->policy()};
+}
+
+/// Expects auto to choose `solver` under a policy that the others refuse, and to hand the policy on.
+inline void expect_chosen(Problem p, const Policy& policy, const std::string& solver, Machine& machine) {
+  p.policy = policy;
+  const AsItsChoice seen = expect_as_its_choice(p, machine);
+  EXPECT_EQ(seen.solver, solver);
+  for (const auto& [key, value] : seen.policy) {
+    const auto asked = policy.find(key);
+    EXPECT_TRUE(asked == policy.end() || asked->second == value) << solver << " " << key << " " << value;
+  }
 }
 
 }  // namespace prnn::testing

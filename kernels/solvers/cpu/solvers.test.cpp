@@ -23,13 +23,7 @@ Machine& machine() {
 }
 
 Problem problem(std::string cell, std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, Storage storage = Storage::f32) {
-  Problem p;
-  p.cell = std::move(cell);
-  p.storage = storage;
-  p.batch = batch;
-  p.hidden = hidden;
-  p.seq_len = seq_len;
-  p.h0 = "random";
+  Problem p = testing::random_start_problem(std::move(cell), storage, batch, hidden, seq_len);
   p.policy = {{"segments", 5}, {"overlap", 2}};  // of shooting: too short to forget, so that boundaries fail
   return p;
 }
