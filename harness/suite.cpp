@@ -36,7 +36,7 @@ bool is_later(std::string_view key, std::string_view word) {
 }
 
 const Names kPolicyKeys = {"threads",  "steps_a_thread", "steps_a_tile",  "channels_a_block", "prefetch",
-                           "segments", "overlap",        "blocks_a_team", "vector_bytes"};  // those that some solver reads
+                           "segments", "overlap",        "blocks_a_team", "vector_bytes",     "tiles"};  // those that some solver reads
 constexpr std::int64_t kMaxExtent = 0xffffffff;                                             // the counters of the draws have 32 bits an axis: beyond, values would repeat
 constexpr std::int64_t kWordsAStep = 64;  // more numbers than any cell reads, writes and keeps in workspace for a step of a channel
 
@@ -286,7 +286,7 @@ void set_axis(Axes& axes, const std::string& key, const Entry& entry) {
   if (key.starts_with("policy.")) {
     const std::string policy = key.substr(7);
     name_of({policy, entry.where}, "policy", "policy", kPolicyKeys);
-    axes.policy[policy] = values(entry, key, [&](const Item& item) { return integer(item, key, policy == "overlap" ? 0 : 1, 1 << 20); });
+    axes.policy[policy] = values(entry, key, [&](const Item& item) { return integer(item, key, policy == "overlap" || policy == "tiles" ? 0 : 1, 1 << 20); });
     return;
   }
   for (const Axis& axis : axis_table()) {

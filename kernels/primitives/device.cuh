@@ -21,6 +21,7 @@
 
 #else
 
+#include <cuda.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -32,6 +33,7 @@
 #define PRNN_KERNEL static __global__ void
 #define PRNN_DEVICE __device__ __forceinline__
 #define PRNN_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define PRNN_GRID_CONSTANT __grid_constant__
 
 namespace prnn::cuda {
 
@@ -49,10 +51,10 @@ PRNN_DEVICE std::int64_t block_count() { return std::int64_t(gridDim.x); }
 PRNN_DEVICE void barrier() { __syncthreads(); }
 /// Barrier; true on every thread if any thread said so.
 PRNN_DEVICE bool barrier_or(bool predicate) { return __syncthreads_or(predicate); }
-/// Dynamic shared memory of the block, 16-byte aligned, uninitialised.
+/// Dynamic shared memory of the block, 128-byte aligned, uninitialised.
 template <class T>
 PRNN_DEVICE T* shared_memory() {
-  extern __shared__ __align__(16) unsigned char prnn_shared_bytes[];
+  extern __shared__ __align__(128) unsigned char prnn_shared_bytes[];
   return reinterpret_cast<T*>(prnn_shared_bytes);
 }
 
@@ -136,6 +138,75 @@ PRNN_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "me
 template <int under_way>
 PRNN_DEVICE void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(under_way) : "memory");
+}
+
+// --- tiles: rectangles of a matrix that one thread copies to shared memory, sm_90 on -----------------------------------
+/// In shared memory. A phase ends when all arrivals that it was made for have come and all tiles that they brought have landed; then the next begins.
+struct alignas(8) PhaseBarrier {
+  std::uint64_t state;
+};
+/// A matrix [rows, columns] in global memory, and how large its tiles are. A kernel takes it as `PRNN_GRID_CONSTANT const TileMap`.
+struct TileMap {
+  CUtensorMap map;
+  int tile_bytes;
+};
+namespace detail {
+PRNN_DEVICE unsigned shared_address(const void* p) { return unsigned(__cvta_generic_to_shared(p)); }
+}  // namespace detail
+/// By one thread, before a barrier() that all pass who use it.
+PRNN_DEVICE void start_phases(PhaseBarrier* barrier, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(detail::shared_address(barrier)), "r"(arrivals) : "memory");
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  __trap();
+#else
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+#endif
+}
+/// One arrival; what this thread read and wrote before comes before the phase's end.
+PRNN_DEVICE void arrive(PhaseBarrier* barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(detail::shared_address(barrier)) : "memory"); }
+/// One arrival that brings the tile whose first element is (row, column) to `shared`, 128-byte aligned, [tile rows, tile columns]; zeros where it
+/// is beyond the matrix.
+PRNN_DEVICE void arrive_with_tile(PhaseBarrier* barrier, void* shared, const TileMap& from, std::int64_t row, std::int64_t column) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  __trap();
+#else
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(detail::shared_address(barrier)), "r"(from.tile_bytes) : "memory");
+  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(detail::shared_address(shared)), "l"(&from.map),
+               "r"(int(column)), "r"(int(row)), "r"(detail::shared_address(barrier))
+               : "memory");
+#endif
+}
+/// Until the phase of that parity (0: the first, third, ..) has ended, not an earlier one of the same.
+PRNN_DEVICE void wait_phase(PhaseBarrier* barrier, int parity) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  __trap();
+#else
+  unsigned ended;
+  do asm volatile("{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+                  : "=r"(ended)
+                  : "r"(detail::shared_address(barrier)), "r"(parity)
+                  : "memory");
+  while (!ended);
+#endif
+}
+/// Host. Tiles [tile_rows, tile_columns] of a matrix [rows, columns] of floats; each at most 256; rows of a multiple of 16 bytes from a multiple of 16.
+inline TileMap tile_map(const float* matrix, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns) {
+  static const auto encode = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    PRNN_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
+    if (found != cudaDriverEntryPointSuccess) throw DeviceError("the driver has no cuTensorMapEncodeTiled");
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+  }();
+  const cuuint64_t extents[] = {cuuint64_t(columns), cuuint64_t(rows)}, pitch[] = {cuuint64_t(columns) * sizeof(float)};
+  const cuuint32_t tile[] = {cuuint32_t(tile_columns), cuuint32_t(tile_rows)}, every[] = {1, 1};
+  TileMap result{.map = {}, .tile_bytes = tile_rows * tile_columns * int(sizeof(float))};
+  const CUresult code = encode(&result.map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, const_cast<float*>(matrix), extents, pitch, tile, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                               CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (code != CUDA_SUCCESS)
+    throw DeviceError("tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + " floats of a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) +
+                      ": cuTensorMapEncodeTiled returned " + std::to_string(int(code)));
+  return result;
 }
 
 // --- atomics on global memory -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include <memory>
 #include <new>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -30,6 +31,7 @@ constexpr std::size_t kStackBytes = 256 * 1024;
 constexpr int kMostThreads = 1024;
 constexpr std::int64_t kMostBlocks = 2147483647;       // CUDA C++ programming guide, technical specifications: grid x
 constexpr std::int64_t kMostSharedBytes = 227 * 1024;  // the same, compute capability 9.0
+constexpr std::size_t kSharedAlignment = 128;
 constexpr int kMostClusterBlocks = 16;                 // the same, non-portable sizes
 constexpr std::int64_t kMostTogether = 64;             // blocks of a cooperative launch, as on a small GPU ...
 constexpr std::int64_t kMostFibers = 16 * 1024;        // ... and threads: a stack with its guard page takes 2 of the 65530 mappings Linux grants
@@ -78,8 +80,8 @@ void arrive() {
 #endif
 }
 
-enum class State { ready, barrier, barrier_or, shuffle, team_barrier, ended };
-constexpr const char* kStateNames[] = {"runs", "waits at barrier()", "waits at barrier_or()", "waits at a shuffle", "waits at team_barrier()", "has ended"};
+enum class State { ready, barrier, barrier_or, shuffle, phase, team_barrier, ended };
+constexpr const char* kStateNames[] = {"runs", "waits at barrier()", "waits at barrier_or()", "waits at a shuffle", "waits at wait_phase()", "waits at team_barrier()", "has ended"};
 constexpr const char* kTeamNames[] = {"block", "cluster", "grid"};
 
 /// An asynchronous copy that has not landed.
@@ -87,6 +89,13 @@ struct Copy {
   void* to;
   const void* from;
   std::size_t bytes;
+};
+
+/// A tile that has not landed.
+struct Tile {
+  float* to;
+  TileMap from;
+  std::int64_t row, column;
 };
 
 struct Thread {
@@ -107,6 +116,8 @@ struct Thread {
   void* theirs = nullptr;
   std::size_t bytes = 0;
   int source_lane = 0;
+  PhaseBarrier* phases = nullptr;  // phase
+  int parity = 0;
   TeamBarrier* team_barrier = nullptr;
   std::deque<std::vector<Copy>> copies{1};  // groups in the order of their commits; the last is open
 };
@@ -168,7 +179,9 @@ class Block {
     running = this;
     detail::here = here_;
     const int warps = (int(threads_.size()) + kWarp - 1) / kWarp;
-    for (int warp : launch_.order(warps)) run_warp(warp);
+    do {
+      for (int warp : launch_.order(warps)) run_warp(warp);
+    } while (wake());
     return meet();
   }
   void release() {
@@ -198,6 +211,28 @@ class Block {
     return launch_.shared[std::size_t(rank)] + offset;
   }
 
+  void start_phases(PhaseBarrier* barrier, int arrivals) {
+    if (arrivals < 1) fail(name(current()) + " makes a PhaseBarrier for " + std::to_string(arrivals) + " arrivals");
+    *barrier = {.arrivals = std::uint16_t(arrivals), .missing = std::uint16_t(arrivals), .ended = 0};
+    tiles_.erase(barrier);
+  }
+  void arrive_at(PhaseBarrier* barrier, const std::optional<Tile>& tile) {
+    if (barrier->arrivals == 0xffff) fail(name(current()) + " arrives at a PhaseBarrier that nobody made");
+    end_phase(barrier);
+    --barrier->missing;
+    if (!tile) return;
+    const std::int64_t offset = reinterpret_cast<unsigned char*>(tile->to) - here_.shared, bytes = std::int64_t(tile->from.tile_rows) * tile->from.tile_columns * std::int64_t(sizeof(float));
+    if (offset < 0 || offset % std::int64_t(kSharedAlignment) || offset + bytes > launch_.shared_bytes)
+      fail(name(current()) + " copies a tile of " + std::to_string(bytes) + " bytes to byte " + std::to_string(offset) + " of " + std::to_string(launch_.shared_bytes));
+    if (launch_.random() % 2 && schedule.order == Order::random) return land(*tile);  // nothing says when, before the phase's end
+    tiles_[barrier].push_back(*tile);
+  }
+  bool ended(PhaseBarrier* barrier, int parity) {
+    if (barrier->arrivals == 0xffff) fail(name(current()) + " waits at a PhaseBarrier that nobody made");
+    end_phase(barrier);
+    return int(barrier->ended & 1) != parity;
+  }
+
   Thread& current() { return threads_[std::size_t(detail::here.thread)]; }
   const std::vector<Thread>& threads() const { return threads_; }
   std::string name(const Thread& thread) const { return "thread " + std::to_string(&thread - threads_.data()); }
@@ -219,12 +254,41 @@ class Block {
     } while (exchange(first, lanes));
   }
 
+  /// Ends the running phase if nothing is missing.
+  void end_phase(PhaseBarrier* barrier) {
+    if (barrier->missing > 0) return;
+    for (const Tile& tile : tiles_[barrier]) land(tile);
+    tiles_[barrier].clear();
+    barrier->missing = barrier->arrivals;
+    ++barrier->ended;
+  }
+  static void land(const Tile& tile) {
+    const TileMap& from = tile.from;
+    for (int r = 0; r < from.tile_rows; ++r) {
+      for (int c = 0; c < from.tile_columns; ++c) {
+        const std::int64_t row = tile.row + r, column = tile.column + c;
+        const bool inside = row >= 0 && row < from.rows && column >= 0 && column < from.columns;
+        tile.to[r * from.tile_columns + c] = inside ? from.matrix[row * from.columns + column] : 0;
+      }
+    }
+  }
+  /// Lets threads go on whose phase has ended; false if none does.
+  bool wake() {
+    bool any = false;
+    for (Thread& thread : threads_) {
+      if (thread.state != State::phase || !ended(thread.phases, thread.parity)) continue;
+      thread.state = State::ready;
+      any = true;
+    }
+    return any;
+  }
+
   /// Lets the lanes of a warp that all wait at a shuffle go on; false if none does.
   bool exchange(int first, int lanes) {
     Thread* const warp = &threads_[std::size_t(first)];
     const Thread* const end = warp + lanes;
     const Thread* const waiting = std::find_if(static_cast<const Thread*>(warp), end, [](const Thread& t) { return t.state == State::shuffle; });
-    if (waiting == end) return false;
+    if (waiting == end || std::any_of(static_cast<const Thread*>(warp), end, [](const Thread& t) { return t.state == State::phase; })) return false;
     if (lanes < kWarp) fail("a shuffle in a warp of " + std::to_string(lanes) + " lanes: all 32 must exist");
     for (const Thread* thread = warp; thread != end; ++thread) {
       if (thread->state != State::shuffle) fail(divergence(*waiting, name(*waiting), *thread, name(*thread)));
@@ -243,6 +307,7 @@ class Block {
       if (thread.state != kind) fail(divergence(threads_[0], name(threads_[0]), thread, name(thread)));
       any |= thread.predicate;
     }
+    if (kind == State::phase) fail(name(threads_[0]) + " waits for a phase that never ends");
     if (kind == State::ended || kind == State::team_barrier) return false;
     for (Thread& thread : threads_) thread.predicate = any;
     release();
@@ -254,6 +319,7 @@ class Block {
   Launch& launch_;
   const detail::Here here_;
   std::exception_ptr error_;
+  std::map<const PhaseBarrier*, std::vector<Tile>> tiles_;  // under way
   std::vector<Thread> threads_;  // destroyed first: a fiber that still waits is unwound then
 };
 
@@ -329,7 +395,7 @@ class RunningTeam {
 };
 
 struct AlignedDelete {
-  void operator()(unsigned char* p) const { ::operator delete[](p, std::align_val_t(16)); }
+  void operator()(unsigned char* p) const { ::operator delete[](p, std::align_val_t(kSharedAlignment)); }
 };
 
 void refuse(const char* what, std::int64_t value, std::int64_t least, std::int64_t most) {
@@ -355,6 +421,14 @@ class TeamOrder {
 }  // namespace
 
 void set_schedule(Schedule next) { schedule = next; }
+
+TileMap tile_map(const float* matrix, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns) {
+  const auto fault = [&](const char* what) { throw DeviceError("emulated: tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + " floats: " + what); };
+  if (tile_rows < 1 || tile_rows > 256 || tile_columns < 1 || tile_columns > 256) fault("at most 256 x 256");
+  if (tile_columns % 4 || columns % 4 || reinterpret_cast<std::uintptr_t>(matrix) % 16) fault("rows must be whole 16-byte words");
+  if (rows < 1 || rows > 0xffffffff || columns > 0xffffffff) fault("a matrix has at most 2^32 rows and columns");
+  return {matrix, rows, columns, tile_rows, tile_columns};
+}
 
 namespace detail {
 
@@ -388,6 +462,19 @@ void wait_copies(int groups_under_way) {
   }
 }
 
+void start_phases(PhaseBarrier* barrier, int arrivals) { running->start_phases(barrier, arrivals); }
+
+void arrive(PhaseBarrier* barrier, float* shared, const TileMap* from, std::int64_t row, std::int64_t column) {
+  running->arrive_at(barrier, from ? std::optional(Tile{shared, *from, row, column}) : std::nullopt);
+}
+
+void wait_phase(PhaseBarrier* barrier, int parity) {
+  Thread& thread = running->current();
+  thread.phases = barrier;
+  thread.parity = parity;
+  if (!running->ended(barrier, parity)) wait(State::phase);
+}
+
 void wait_team(Team team, int team_blocks, TeamBarrier* barrier) {
   running->check(team, team_blocks, barrier);
   if (team == Team::block) return wait(State::barrier);
@@ -412,7 +499,7 @@ void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::i
   if (running) throw DeviceError("emulated: a kernel cannot launch a kernel");
 
   std::vector<std::unique_ptr<unsigned char[], AlignedDelete>> shared;
-  for (int i = 0; i < team_blocks; ++i) shared.emplace_back(static_cast<unsigned char*>(::operator new[](std::size_t(shared_bytes), std::align_val_t(16))));
+  for (int i = 0; i < team_blocks; ++i) shared.emplace_back(static_cast<unsigned char*>(::operator new[](std::size_t(shared_bytes), std::align_val_t(kSharedAlignment))));
   Launch launch{.team = team, .team_blocks = team_blocks, .body = thread_body, .shared = {}, .shared_bytes = shared_bytes};
   for (const auto& memory : shared) launch.shared.push_back(memory.get());
   const std::int64_t teams = blocks / team_blocks;

@@ -606,6 +606,94 @@ struct Extremes {
   int least = 100, most = -100, either = 0;
   double magnitude = 0;
 };
+constexpr int kTileRows = 3, kTileColumns = 4, kTileFloats = 32;  // a tile, padded to the next one's alignment
+
+/// Thread 0 brings `tiles` tiles down the rows, two stages; every thread adds up what it sees. read: arrivals of all warps before a stage is used anew.
+PRNN_KERNEL tiles_kernel(PRNN_GRID_CONSTANT const TileMap from, int tiles, std::int64_t row, std::int64_t column, bool wait_for_readers, float* sums) {
+  float* const stages = shared_memory<float>();
+  PhaseBarrier* const landed = reinterpret_cast<PhaseBarrier*>(stages + 2 * kTileFloats);
+  PhaseBarrier* const read = landed + 2;
+  if (thread_index() == 0) {
+    for (int i = 0; i < 2; ++i) {
+      start_phases(landed + i, 1);
+      start_phases(read + i, thread_count() / kWarp);
+    }
+  }
+  barrier();
+  float sum = 0;
+  for (int i = 0; i < tiles; ++i) {
+    if (thread_index() == 0) {
+      if (i >= 2 && wait_for_readers) wait_phase(read + i % 2, (i / 2 - 1) & 1);
+      arrive_with_tile(landed + i % 2, stages + i % 2 * kTileFloats, from, row + i * kTileRows, column);
+    }
+    wait_phase(landed + i % 2, i / 2 & 1);
+    for (int j = 0; j < kTileRows * kTileColumns; ++j) sum = 2 * sum + stages[i % 2 * kTileFloats + j];
+    warp_barrier();
+    if (thread_index() % kWarp == 0) arrive(read + i % 2);
+  }
+  sums[thread_index()] = sum;
+}
+
+TEST_F(TheEmulatedGpu, BringsTilesWithZerosBeyondTheMatrix) {
+  constexpr std::int64_t rows = 10, columns = 8;
+  std::vector<float> matrix(rows * columns);
+  for (std::size_t i = 0; i < matrix.size(); ++i) matrix[i] = float(i % 7) - 3;
+  const TileMap map = tile_map(matrix.data(), rows, columns, kTileRows, kTileColumns);
+  constexpr std::int64_t bytes = 2 * kTileFloats * sizeof(float) + 4 * sizeof(PhaseBarrier);
+  constexpr int tiles = 5;  // rows 1 .. 15
+  for (const std::int64_t column : {0, 4, 6}) {
+    float expected = 0;
+    for (std::int64_t row = 1; row < 1 + tiles * kTileRows; ++row) {
+      for (std::int64_t c = column; c < column + kTileColumns; ++c) expected = 2 * expected + (row < rows && c < columns ? matrix[std::size_t(row * columns + c)] : 0);
+    }
+    for (const Schedule schedule : kSchedules) {
+      set_schedule(schedule);
+      std::vector<float> sums(96);
+      launch(&tiles_kernel, 1, 96, bytes, nullptr, map, tiles, std::int64_t(1), column, true, sums.data());
+      for (const float sum : sums) EXPECT_EQ(sum, expected);
+    }
+  }
+  bool seen = false;  // a stage that is filled again while another warp has yet to read it
+  for (const Schedule schedule : kSchedules) {
+    set_schedule(schedule);
+    std::vector<float> sums(96);
+    const std::string error = error_of(&tiles_kernel, 1, 96, bytes, nullptr, map, tiles, std::int64_t(1), std::int64_t(0), false, sums.data());
+    seen = seen || !error.empty() || sums[0] != sums[95];
+  }
+  EXPECT_TRUE(seen);
+}
+
+PRNN_KERNEL one_phase_kernel(int arrivals, bool start, bool wait) {
+  PhaseBarrier* const phases = shared_memory<PhaseBarrier>();
+  if (start && thread_index() == 0) start_phases(phases, arrivals);
+  barrier();
+  arrive(phases);
+  if (wait) wait_phase(phases, 0);
+}
+PRNN_KERNEL misplaced_tile_kernel(PRNN_GRID_CONSTANT const TileMap from, std::int64_t byte) {
+  PhaseBarrier* const phases = shared_memory<PhaseBarrier>();
+  start_phases(phases, 1);
+  arrive_with_tile(phases, shared_memory<unsigned char>() + byte, from, 0, 0);
+}
+
+TEST_F(TheEmulatedGpu, ReportsPhasesAndTilesThatCannotBe) {
+  EXPECT_EQ(error_of(&one_phase_kernel, 1, 40, 8, nullptr, 40, true, true), "");
+  EXPECT_NE(error_of(&one_phase_kernel, 1, 40, 8, nullptr, 41, true, true).find("waits for a phase that never ends"), std::string::npos);
+  EXPECT_NE(error_of(&one_phase_kernel, 1, 40, 8, nullptr, 40, false, false).find("a PhaseBarrier that nobody made"), std::string::npos);
+  EXPECT_NE(error_of(&one_phase_kernel, 1, 40, 8, nullptr, 0, true, false).find("for 0 arrivals"), std::string::npos);
+  alignas(16) float matrix[64] = {};
+  const TileMap map = tile_map(matrix, 8, 8, 4, 8);
+  EXPECT_EQ(error_of(&misplaced_tile_kernel, 1, 1, 256, nullptr, map, std::int64_t(128)), "");
+  EXPECT_NE(error_of(&misplaced_tile_kernel, 1, 1, 256, nullptr, map, std::int64_t(64)).find("to byte 64 of 256"), std::string::npos);
+  EXPECT_NE(error_of(&misplaced_tile_kernel, 1, 1, 255, nullptr, map, std::int64_t(128)).find("copies a tile of 128 bytes to byte 128 of 255"), std::string::npos);
+  const auto map_error = [&](const float* from, std::int64_t columns, int tile_rows, int tile_columns) { return thrown_by([&] { tile_map(from, 2, columns, tile_rows, tile_columns); }); };
+  EXPECT_EQ(map_error(matrix, 8, 256, 256), "");
+  EXPECT_NE(map_error(matrix, 8, 257, 8).find("at most 256 x 256"), std::string::npos);
+  EXPECT_NE(map_error(matrix, 6, 2, 8).find("whole 16-byte words"), std::string::npos);
+  EXPECT_NE(map_error(matrix, 8, 2, 6).find("whole 16-byte words"), std::string::npos);
+  EXPECT_NE(map_error(matrix + 1, 8, 2, 8).find("whole 16-byte words"), std::string::npos);
+}
+
 PRNN_KERNEL atomics_kernel(Extremes* out, int sign) {
   const int value = int(block_index()) * thread_count() + thread_index();
   atomic_min(&out->least_long, std::int64_t(value + 3));

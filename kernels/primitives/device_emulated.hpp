@@ -15,6 +15,7 @@
 #define PRNN_KERNEL static void
 #define PRNN_DEVICE inline
 #define PRNN_LAUNCH_BOUNDS(threads, blocks)
+#define PRNN_GRID_CONSTANT
 
 namespace prnn::emulated {
 
@@ -32,6 +33,18 @@ struct Schedule {
 };
 /// For the launches that follow, of all host threads; not while one runs.
 void set_schedule(Schedule);
+
+/// In shared memory. A phase ends when all arrivals that it was made for have come and all tiles that they brought have landed; then the next begins.
+struct alignas(8) PhaseBarrier {
+  std::uint16_t arrivals, missing;  // of a phase; of the running one
+  std::uint32_t ended;              // phases
+};
+/// A matrix [rows, columns] in global memory, and how large its tiles are. A kernel takes it as `PRNN_GRID_CONSTANT const TileMap`.
+struct TileMap {
+  const float* matrix;
+  std::int64_t rows, columns;
+  int tile_rows, tile_columns;
+};
 
 /// Who waits for each other: a block alone, the blocks of a thread-block cluster, blocks of a cooperative launch.
 enum class Team { block, cluster, grid };
@@ -57,6 +70,9 @@ void wait_shuffle(const void* mine, void* theirs, std::size_t bytes, int source_
 void copy_async(void* shared, const void* global, std::size_t bytes);
 void commit_copies();
 void wait_copies(int groups_under_way);
+void start_phases(PhaseBarrier* barrier, int arrivals);
+void arrive(PhaseBarrier* barrier, float* shared, const TileMap* from, std::int64_t row, std::int64_t column);
+void wait_phase(PhaseBarrier* barrier, int parity);
 void wait_team(Team team, int team_blocks, TeamBarrier* barrier);
 void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body);
 std::int64_t resident_blocks(int threads, std::int64_t shared_bytes);
@@ -74,7 +90,7 @@ PRNN_DEVICE std::int64_t block_count() { return detail::here.blocks; }
 PRNN_DEVICE void barrier() { detail::wait_barrier(); }
 /// Barrier; true on every thread if any thread said so.
 PRNN_DEVICE bool barrier_or(bool predicate) { return detail::wait_barrier_or(predicate); }
-/// Dynamic shared memory of the block, 16-byte aligned; every byte is 0xff (NaN) when a block starts.
+/// Dynamic shared memory of the block, 128-byte aligned; every byte is 0xff (NaN) when a block starts.
 template <class T>
 PRNN_DEVICE T* shared_memory() {
   return reinterpret_cast<T*>(detail::here.shared);
@@ -150,6 +166,21 @@ template <int under_way>
 PRNN_DEVICE void wait_copies() {
   detail::wait_copies(under_way);
 }
+
+// --- tiles: rectangles of a matrix that one thread copies to shared memory; they land at the end of their phase, or at once ---
+/// By one thread, before a barrier() that all pass who use it.
+PRNN_DEVICE void start_phases(PhaseBarrier* barrier, int arrivals) { detail::start_phases(barrier, arrivals); }
+/// One arrival.
+PRNN_DEVICE void arrive(PhaseBarrier* barrier) { detail::arrive(barrier, nullptr, nullptr, 0, 0); }
+/// One arrival that brings the tile whose first element is (row, column) to `shared`, 128-byte aligned, [tile rows, tile columns]; zeros where it
+/// is beyond the matrix.
+PRNN_DEVICE void arrive_with_tile(PhaseBarrier* barrier, void* shared, const TileMap& from, std::int64_t row, std::int64_t column) {
+  detail::arrive(barrier, static_cast<float*>(shared), &from, row, column);
+}
+/// Until the phase of that parity (0: the first, third, ..) has ended, not an earlier one of the same.
+PRNN_DEVICE void wait_phase(PhaseBarrier* barrier, int parity) { detail::wait_phase(barrier, parity); }
+/// Host. Tiles [tile_rows, tile_columns] of a matrix [rows, columns] of floats; DeviceError for what a GPU's driver refuses.
+TileMap tile_map(const float* matrix, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns);
 
 // --- atomics on global memory: fibers switch only where they wait, so plain arithmetic is atomic ----------------------
 PRNN_DEVICE void atomic_min(std::int64_t* p, std::int64_t x) { *p = std::min(*p, x); }

@@ -27,6 +27,35 @@ TEST(ASequentialPolicy, SpreadsFewChannelsAndWidensForMany) {
   EXPECT_EQ(sequential_policy(std::int64_t(1) << 40).threads, 128);
 }
 
+TEST(AFusedPolicy, TakesTilesWhereTheyFitAndFillTheMachine) {
+  const auto policy = [](std::int64_t batch, std::int64_t hidden, Storage storage = Storage::f32, std::int64_t seq_len = 2048) { return fused_policy(problem(batch, hidden, seq_len, storage)); };
+  EXPECT_EQ(policy(8, 4096), (FusedPolicy{256, 1, 16}));
+  EXPECT_EQ(policy(4, 4096), (FusedPolicy{128, 1, 16}));
+  EXPECT_EQ(policy(2, 4096), (FusedPolicy{32, 0, 16}));
+  EXPECT_EQ(policy(2, 4096, Storage::f32, 2047), (FusedPolicy{32, 0, 24}));
+  EXPECT_EQ(policy(2, 4096, Storage::f64, 2047), (FusedPolicy{32, 0, 8}));
+  EXPECT_EQ(policy(8, 4096 - 128), (FusedPolicy{128, 1, 16}));
+  EXPECT_EQ(policy(8, 4100), (FusedPolicy{32, 0, 16}));  // blocks would hold channels of two sequences
+  for (const Storage storage : {Storage::f64, Storage::bf16, Storage::f16}) EXPECT_EQ(policy(8, 4096, storage).tiles, 0);
+  EXPECT_EQ(policy(8, 4096, Storage::f32, 1 << 25).tiles, 1);
+  EXPECT_EQ(policy(8, 4096, Storage::f32, (1 << 25) + 1).tiles, 0);
+  Problem p = problem(8, 4096, 512);
+  p.policy = {{"tiles", 0}};
+  EXPECT_EQ(fused_policy(p), (FusedPolicy{32, 0, 16}));
+  p.policy = {{"tiles", 0}, {"prefetch", 24}};
+  EXPECT_EQ(fused_policy(p), (FusedPolicy{32, 0, 24}));
+  EXPECT_EQ(fused_why_not(p), "");
+  p.policy = {{"prefetch", 24}};
+  EXPECT_EQ(fused_why_not(p), "policy prefetch = 24: tiles are 16 steps ahead");
+  p.policy = {{"threads", 64}};
+  EXPECT_EQ(fused_policy(p), (FusedPolicy{64, 1, 16}));
+  p.policy = {{"threads", 96}};
+  EXPECT_EQ(fused_policy(p), (FusedPolicy{96, 0, 16}));
+  p = problem(1, 64, 512);
+  p.policy = {{"tiles", 1}, {"threads", 64}};
+  EXPECT_EQ(fused_policy(p), (FusedPolicy{64, 1, 16}));
+}
+
 TEST(AShootingPolicy, CanBeLaunchedAtEveryShapeAndFillsTheMachine) {
   for (const Storage storage : kStorages) {
     for (const std::int64_t batch : {1, 8, 1000}) {
@@ -50,15 +79,15 @@ TEST(AShootingPolicy, CanBeLaunchedAtEveryShapeAndFillsTheMachine) {
 }
 
 TEST(AShootingPolicy, IsSequentialOnceTheChannelsFillTheMachine) {
-  EXPECT_EQ(shooting_policy(8, 4096, 8192, 4, false), (ShootingPolicy{1, 56, 32, 1}));
-  EXPECT_EQ(shooting_policy(8, 1024, 2048, 4, false), (ShootingPolicy{4, 56, 64, 1}));
-  EXPECT_EQ(shooting_policy(8, 256, 2048, 4, false), (ShootingPolicy{16, 56, 32, 2}));
-  EXPECT_EQ(shooting_policy(1, 64, 512, 4, false), (ShootingPolicy{58, 48, 8, 8}));
-  EXPECT_EQ(shooting_policy(1, 64, 2048, 4, false), (ShootingPolicy{125, 48, 8, 8}));
-  EXPECT_EQ(shooting_policy(1, 64, 8192, 4, false), (ShootingPolicy{254, 56, 16, 16}));
-  EXPECT_EQ(shooting_policy(1, 64, 32768, 4, false), (ShootingPolicy{528, 56, 16, 32}));
-  EXPECT_EQ(shooting_policy(1, 64, 1 << 20, 4, false), (ShootingPolicy{528, 56, 64, 128}));
-  EXPECT_EQ(shooting_policy(8, 4096, 2048, 2, true), (ShootingPolicy{4, 56, 256, 1}));
+  EXPECT_EQ(shooting_policy(8, 4096, 8192, 4, false), (ShootingPolicy{1, 56, 32, 1, 16}));
+  EXPECT_EQ(shooting_policy(8, 1024, 2048, 4, false), (ShootingPolicy{4, 56, 64, 1, 16}));
+  EXPECT_EQ(shooting_policy(8, 256, 2048, 4, false), (ShootingPolicy{16, 56, 32, 2, 24}));
+  EXPECT_EQ(shooting_policy(1, 64, 512, 4, false), (ShootingPolicy{58, 48, 8, 8, 24}));
+  EXPECT_EQ(shooting_policy(1, 64, 2048, 4, false), (ShootingPolicy{125, 48, 8, 8, 24}));
+  EXPECT_EQ(shooting_policy(1, 64, 8192, 4, false), (ShootingPolicy{254, 56, 16, 16, 24}));
+  EXPECT_EQ(shooting_policy(1, 64, 32768, 4, false), (ShootingPolicy{528, 56, 16, 32, 24}));
+  EXPECT_EQ(shooting_policy(1, 64, 1 << 20, 4, false), (ShootingPolicy{528, 56, 64, 128, 16}));
+  EXPECT_EQ(shooting_policy(8, 4096, 2048, 2, true), (ShootingPolicy{4, 56, 256, 1, 16}));
   EXPECT_EQ(shooting_policy(8, 4096, 2048, 8, false).overlap, 120);
 }
 

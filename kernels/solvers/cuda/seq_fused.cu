@@ -7,22 +7,30 @@
 
 namespace prnn::PRNN_BACKEND {
 
-template <class Cell, class T, int V, bool kChunks>
-PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1) seq_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> t, std::int64_t* nonfinite) {
+template <class Cell, class T, class Stream>
+PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1) seq_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> t, PRNN_GRID_CONSTANT const typename Stream::Source u,
+                                                                           int prefetch, std::int64_t* nonfinite) {
   using C = compute_t<T>;
-  using Inputs = InputStream<Cell, T, V, kChunks>;
+  constexpr int V = Stream::kChannels;
   if (thread_index() == 0) nonfinite[block_index()] = kNowhere;
   barrier();
   const std::int64_t thread = block_index() * thread_count() + thread_index(), warp_channel = thread / kWarp * kWarp * V;
-  const bool exists = thread * V < at.channels();
+  const bool exists = Stream::kWholeBlocks || thread * V < at.channels();
   const Place place = place_of_channel(at, exists ? thread * V : at.channels() - V);  // a thread beyond the last channel repeats it, and stores nothing
   Lane<Cell, T, V> lane;
   load_lane(at, t, place, true, lane);
-  const Inputs inputs(shared_memory<unsigned char>(), at, t.u, warp_channel, place, kWarp, 0, at.seq_len);
+  const Stream inputs = [&] {
+    unsigned char* const ring = shared_memory<unsigned char>();
+    if constexpr (Stream::kWholeBlocks) {
+      return Stream(ring, at, u, place, 0, at.seq_len);
+    } else {
+      return Stream(ring, at, u, warp_channel, place, kWarp, prefetch, 0, at.seq_len);
+    }
+  }();
   guard_lane(lane);
   T* h = t.h + at.h(place.b, 0, 0, place.d);
-  walk<true>(
-      inputs, ceil_div(at.seq_len, Inputs::kGroup), 0, 0, at.seq_len,
+  walk<true, Cell, T>(
+      inputs, ceil_div(at.seq_len, Stream::kGroup), 0, 0, at.seq_len,
       [&](int v, const C(&u)[Cell::kInputs]) {
         C next[Cell::kState];
         Cell::step(lane.h[v], lane.a[v], u, next);
@@ -47,24 +55,34 @@ class SeqFused final : public SequentialRun<Cell, T> {
   static constexpr bool kApproximates = true;
   static std::string why_not(const Problem& p) {
     const std::string fault = sequential_why_not(kName, p);
-    return fault.empty() ? policy_fault(
-                               p.policy, "prefetch", [](std::int64_t n) { return n == InputStream<Cell, T, 1, false>::kSteps; }, "is not what this kernel is compiled for")
-                         : fault;
+    return fault.empty() ? fused_why_not(p) : fault;
   }
 
-  SeqFused(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine, stream_shape<T>(p.hidden, kWarp).channels_a_thread), approximate_(p.gates == "approx") {}
-  Policy policy() const override { return {{"threads", this->policy_.threads}, {"prefetch", InputStream<Cell, T, 1, false>::kSteps}}; }
+  SeqFused(const Problem& p, Machine& machine)
+      : SequentialRun<Cell, T>(p, machine, fused_policy(p).threads, stream_shape<T>(p.hidden, kWarp).channels_a_thread),
+        tiles_(fused_policy(p).tiles && is_hopper(machine)),
+        prefetch_(fused_policy(p).prefetch),
+        approximate_(p.gates == "approx") {}
+  Policy policy() const override { return {{"threads", this->threads_}, {"tiles", tiles_}, {"prefetch", prefetch_}}; }
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
+    const RecurrenceTensors<T> t(tensors);
     with_gates<Cell, T>(approximate_, [&]<class Gated>() {
-      with_shape<T>(stream_shape<T>(this->at_.hidden, kWarp), [&]<int V, bool kChunks>() {
-        prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Gated, T, V, kChunks>, this->blocks_, this->policy_.threads, InputStream<Gated, T, V, kChunks>::bytes(this->policy_.threads),
-                                   stream, Layout<Gated>(this->at_), RecurrenceTensors<T>(tensors), this->nonfinite_.template as<std::int64_t>());
-      });
+      const Layout<Gated> at(this->at_);
+      const auto launch_with = [&]<class Inputs>(const typename Inputs::Source& u) {
+        prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Gated, T, Inputs>, this->blocks_, this->threads_, Inputs::bytes(this->threads_), stream, at, t, u,
+                                   prefetch_, this->nonfinite_.template as<std::int64_t>());
+      };
+      if constexpr (std::is_same_v<T, float>) {
+        if (tiles_) return launch_with.template operator()<TileStream<Gated>>(TileStream<Gated>::source(at, t.u, this->threads_));
+      }
+      with_shape<T>(stream_shape<T>(at.hidden, kWarp), [&]<int V, bool kChunks>() { launch_with.template operator()<InputStream<Gated, T, V, kChunks>>(t.u); });
     });
   }
 
  private:
+  const bool tiles_;
+  const int prefetch_;
   const bool approximate_;
 };
 

@@ -40,35 +40,34 @@ template <class Cell, class T>
 class SequentialRun : public Run {
  public:
   static constexpr bool kIterates = false, kDeterministic = true;
-  static std::int64_t workspace_bytes(const Problem& p) { return ceil_div(p.batch * p.hidden, sequential_policy(p).threads) * std::int64_t(sizeof(std::int64_t)); }
+  static std::int64_t workspace_bytes(const Problem& p) { return ceil_div(p.batch * p.hidden, kWarp) * std::int64_t(sizeof(std::int64_t)); }
 
-  Policy policy() const override { return {{"threads", policy_.threads}}; }
+  Policy policy() const override { return {{"threads", threads_}}; }
   Outcome outcome() override {
     std::vector<std::int64_t> first(static_cast<std::size_t>(blocks_));
-    machine_.download(first.data(), nonfinite_.data(), nonfinite_.bytes());
+    machine_.download(first.data(), nonfinite_.data(), blocks_ * std::int64_t(sizeof(std::int64_t)));
     return {.nonfinite = place_of(at_, *std::min_element(first.begin(), first.end()))};
   }
 
  protected:
-  SequentialRun(const Problem& p, Machine& machine, int channels_a_thread = 1)
+  SequentialRun(const Problem& p, Machine& machine) : SequentialRun(p, machine, sequential_policy(p).threads, 1) {}
+  SequentialRun(const Problem& p, Machine& machine, int threads, int channels_a_thread)
       : at_(layout_of<Cell>(p)),
-        policy_(sequential_policy(p)),
-        channels_a_thread_(channels_a_thread),
-        blocks_(ceil_div(at_.channels() / channels_a_thread, policy_.threads)),
+        threads_(threads),
+        blocks_(ceil_div(at_.channels() / channels_a_thread, threads)),
         machine_(machine),
-        nonfinite_(machine, blocks_ * std::int64_t(sizeof(std::int64_t))) {}
+        nonfinite_(machine, workspace_bytes(p)) {}
 
   /// seq_len launches of the step kernel.
   void enqueue_steps(const RecurrenceTensors<T>& t, Stream stream) {
-    for (std::int64_t l = 0; l < at_.seq_len; ++l) prnn::PRNN_BACKEND::launch(&step_kernel<Cell, T>, blocks_, policy_.threads, 0, stream, at_, l, t, nonfinite_.as<std::int64_t>());
+    for (std::int64_t l = 0; l < at_.seq_len; ++l) prnn::PRNN_BACKEND::launch(&step_kernel<Cell, T>, blocks_, threads_, 0, stream, at_, l, t, nonfinite_.as<std::int64_t>());
   }
 
   const Layout<Cell> at_;
-  const SequentialPolicy policy_;
-  const int channels_a_thread_;
+  const int threads_;  // a block
   const std::int64_t blocks_;
   Machine& machine_;
-  const Buffer nonfinite_;  // [blocks] int64
+  const Buffer nonfinite_;  // [blocks_] int64, or more
 };
 
 }  // namespace prnn::PRNN_BACKEND

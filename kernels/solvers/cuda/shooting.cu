@@ -69,7 +69,7 @@ struct ShootingShared {
 
 template <class Cell, class T, int V, bool kChunks>
 PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<Cell> at, RecurrenceTensors<T> t, Segments cut, int log_lanes, Team team, int team_blocks,
-                                                                        int runs_to, TeamPages<compute_t<T>, Cell::kState> pages, ShootingStatus* status) {
+                                                                        int runs_to, int prefetch, TeamPages<compute_t<T>, Cell::kState> pages, ShootingStatus* status) {
   using C = compute_t<T>;
   constexpr int K = Cell::kState;
   const int lanes = 1 << log_lanes, width = lanes * V, slots = thread_count() >> log_lanes;
@@ -97,9 +97,9 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
   C start[V][K] = {}, product[V][K][K] = {};
   load_lane(at, t, place, p == 0, lane);
   const int side = lanes < kWarp ? lanes : kWarp;  // lanes of one warp that walk together
-  const Inputs inputs(memory, at, t.u, group * width + g / side * side * V, place, side, first, stop);
+  const Inputs inputs(memory, at, t.u, group * width + g / side * side * V, place, side, prefetch, first, stop);
   guard_lane(lane);
-  walk<true>(
+  walk<true, Cell, T>(
       inputs, ceil_div(cut.length + cut.overlap, Inputs::kGroup), first, own, stop,
       [&](int v, const C(&u)[Cell::kInputs]) {
         C next[K];
@@ -189,8 +189,8 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
     C state[V][K];
     PRNN_UNROLL for (int v = 0; v < V; ++v) { PRNN_UNROLL for (int i = 0; i < K; ++i) state[v][i] = start[v][i]; }
     h = results;
-    walk<false>(
-        InputStream<Cell, T, V, false>(memory, at, t.u, 0, place, side, own, stop), ceil_div(stop - own, Inputs::kGroup), own, own, stop,
+    walk<false, Cell, T>(
+        InputStream<Cell, T, V, false>(memory, at, t.u, 0, place, side, prefetch, own, stop), ceil_div(stop - own, Inputs::kGroup), own, own, stop,
         [&](int v, const C(&u)[Cell::kInputs]) {
           C next[K], exact[K], jacobian[K][K], moved[K][K];
           Cell::step(state[v], lane.a[v], u, next);
@@ -258,7 +258,7 @@ class Shooting final : public Run {
     with_gates<Cell, T>(approximate_, [&]<class Gated>() {
       with_shape<T>(plan_.shape, [&]<int V, bool kChunks>() {
         launch_team(team(), plan_.policy.blocks_a_team, &shooting_kernel<Gated, T, V, kChunks>, plan_.blocks, plan_.threads, plan_.template shared_bytes<V, kChunks>(), stream,
-                    Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, plan_.runs_to, pages,
+                    Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, plan_.runs_to, plan_.policy.prefetch, pages,
                     status_.as<ShootingStatus>());
       });
     });
@@ -321,8 +321,7 @@ class Shooting final : public Run {
 
   Team team() const {
     if (plan_.policy.blocks_a_team == 1) return Team::block;
-    const std::optional<GpuInfo> gpu = machine_.gpu();
-    return plan_.policy.blocks_a_team <= kMostClusterBlocks && (!gpu || gpu->sm >= 90) ? Team::cluster : Team::grid;
+    return plan_.policy.blocks_a_team <= kMostClusterBlocks && is_hopper(machine_) ? Team::cluster : Team::grid;
   }
   /// The plan with as many blocks a team as the machine holds at once: a smaller GPU than a policy was made for does the same with fewer.
   static Plan fitting(const Problem& p) {

@@ -197,6 +197,36 @@ TEST(EveryDeviceSolver, GivesTheSameBitsUnderEverySchedule) {
   });
 }
 
+TEST(TheSequentialSolvers, AgreeToTheBitWhetherInputsComeAsTilesOrWordByWord) {
+  std::uint64_t turn = 0;
+  AllCells::for_each([&]<class Cell>() {
+    for (const std::int64_t seq_len : {1, 7, 8, 9, 31, 40, 75}) {  // around a tile of 8 steps and a ring of four
+      for (const auto& [hidden, threads] : std::vector<std::array<std::int64_t, 2>>{{32, 32}, {128, 64}, {96, 96}}) {
+        for (const char* gates : {"exact", "approx"}) {
+          const WithSchedule set({std::array{Order::ascending, Order::descending, Order::random}[turn % 3], turn});
+          ++turn;
+          Problem p = problem<Cell, float>(2, hidden, seq_len, {{"tiles", 0}});
+          p.gates = gates;
+          Workbench words(p, machine());
+          words.solve("seq_fused");
+          p.policy = {{"tiles", 1}, {"threads", threads}};
+          EXPECT_EQ(find_solver("seq_fused", device(), p)->prepare(p, machine())->policy(), (Policy{{"tiles", 1}, {"threads", threads}, {"prefetch", 16}}));
+          Workbench tiles(p, machine());
+          tiles.solve("seq_fused");
+          const std::string where = p.cell + " D " + std::to_string(hidden) + " L " + std::to_string(seq_len) + " " + gates;
+          p.policy = {{"tiles", 0}, {"prefetch", turn % 2 ? 8 : 16}};
+          Workbench fewer(p, machine());
+          fewer.solve("seq_fused");
+          EXPECT_EQ(fewer.bytes("h"), words.bytes("h")) << where;
+          EXPECT_EQ(tiles.bytes("h"), words.bytes("h")) << where;
+          EXPECT_EQ(tiles.bytes("last"), words.bytes("last")) << where;
+          EXPECT_LE(tiles.ratio_local(), kMostRatio) << where;
+        }
+      }
+    }
+  });
+}
+
 TEST(TheSequentialSolvers, AgreeToTheBitAndAtAnySplit) {
   AllCells::for_each([&]<class Cell>() {
     AllStorages::for_each([&]<class T>() {
@@ -823,19 +853,23 @@ TEST(EveryDeviceSolver, DeclaresItsLaunchesAndWhereItIsUndefined) {
   EXPECT_TRUE(run("seq_stepwise")->capturable());
   EXPECT_FALSE(run("seq_graph")->capturable());
   EXPECT_FALSE(run("newton_unfused")->capturable());
-  EXPECT_EQ(run("seq_fused")->policy(), (Policy{{"threads", 32}, {"prefetch", 32}}));
+  EXPECT_EQ(run("seq_fused")->policy(), (Policy{{"threads", 32}, {"tiles", 0}, {"prefetch", 24}}));
   EXPECT_EQ(run("shooting")->launches(), 1);
   EXPECT_TRUE(run("shooting")->capturable());
   p.policy = kTiny;
   EXPECT_EQ(run("newton_fused")->policy(), (Policy{{"threads", 32}, {"steps_a_thread", 1}, {"channels_a_block", 8}}));
-  EXPECT_EQ(run("shooting")->policy(), (Policy{{"segments", 11}, {"overlap", 2}, {"channels_a_block", 8}, {"blocks_a_team", 2}}));
+  EXPECT_EQ(run("shooting")->policy(), (Policy{{"segments", 11}, {"overlap", 2}, {"channels_a_block", 8}, {"blocks_a_team", 2}, {"prefetch", 24}}));
   for (const auto& [key, value] : Policy{{"segments", 0}, {"overlap", -1}, {"channels_a_block", 12}, {"blocks_a_team", 0}}) {
     Problem bad = p;
     bad.policy = {{key, value}};
     EXPECT_NE(find_solver("shooting", device(), bad)->why_not(bad), "") << key;
   }
   p.policy = {{"prefetch", 4}};
-  EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy prefetch = 4: is not what this kernel is compiled for");
+  EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy prefetch = 4: must be 8, 16 or 24");
+  p.policy = {{"tiles", 2}};
+  EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy tiles = 2: must be 0 or 1");
+  p.policy = {{"tiles", 1}};
+  EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy tiles = 1: f32 alone, hidden a multiple of threads = 128");
   p.policy = {{"threads", 48}};
   for (const char* solver : {"seq_stepwise", "seq_graph", "seq_fused", "newton_fused"}) EXPECT_NE(find_solver(solver, device(), p)->why_not(p), "") << solver;
   p.policy = {};
