@@ -182,10 +182,11 @@ PRNN_DEVICE void wait_phase(PhaseBarrier* barrier, int parity) {
   __trap();
 #else
   unsigned ended;
-  do asm volatile("{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
-                  : "=r"(ended)
-                  : "r"(detail::shared_address(barrier)), "r"(parity)
-                  : "memory");
+  do
+    asm volatile("{\n\t.reg .pred p;\n\tmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+                 : "=r"(ended)
+                 : "r"(detail::shared_address(barrier)), "r"(parity)
+                 : "memory");
   while (!ended);
 #endif
 }
@@ -204,8 +205,8 @@ inline TileMap tile_map(const float* matrix, std::int64_t rows, std::int64_t col
   const CUresult code = encode(&result.map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, const_cast<float*>(matrix), extents, pitch, tile, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
                                CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (code != CUDA_SUCCESS)
-    throw DeviceError("tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + " floats of a matrix of " + std::to_string(rows) + " x " + std::to_string(columns) +
-                      ": cuTensorMapEncodeTiled returned " + std::to_string(int(code)));
+    throw DeviceError("tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + " floats of a matrix of " + std::to_string(rows) + " x " +
+                      std::to_string(columns) + ": cuTensorMapEncodeTiled returned " + std::to_string(int(code)));
   return result;
 }
 

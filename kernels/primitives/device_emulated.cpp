@@ -32,9 +32,9 @@ constexpr int kMostThreads = 1024;
 constexpr std::int64_t kMostBlocks = 2147483647;       // CUDA C++ programming guide, technical specifications: grid x
 constexpr std::int64_t kMostSharedBytes = 227 * 1024;  // the same, compute capability 9.0
 constexpr std::size_t kSharedAlignment = 128;
-constexpr int kMostClusterBlocks = 16;                 // the same, non-portable sizes
-constexpr std::int64_t kMostTogether = 64;             // blocks of a cooperative launch, as on a small GPU ...
-constexpr std::int64_t kMostFibers = 16 * 1024;        // ... and threads: a stack with its guard page takes 2 of the 65530 mappings Linux grants
+constexpr int kMostClusterBlocks = 16;           // the same, non-portable sizes
+constexpr std::int64_t kMostTogether = 64;       // blocks of a cooperative launch, as on a small GPU ...
+constexpr std::int64_t kMostFibers = 16 * 1024;  // ... and threads: a stack with its guard page takes 2 of the 65530 mappings Linux grants
 
 Schedule schedule;
 
@@ -81,7 +81,8 @@ void arrive() {
 }
 
 enum class State { ready, barrier, barrier_or, shuffle, phase, team_barrier, ended };
-constexpr const char* kStateNames[] = {"runs", "waits at barrier()", "waits at barrier_or()", "waits at a shuffle", "waits at wait_phase()", "waits at team_barrier()", "has ended"};
+constexpr const char* kStateNames[] = {"runs",     "waits at barrier()", "waits at barrier_or()", "waits at a shuffle", "waits at wait_phase()", "waits at team_barrier()",
+                                       "has ended"};
 constexpr const char* kTeamNames[] = {"block", "cluster", "grid"};
 
 /// An asynchronous copy that has not landed.
@@ -221,7 +222,8 @@ class Block {
     end_phase(barrier);
     --barrier->missing;
     if (!tile) return;
-    const std::int64_t offset = reinterpret_cast<unsigned char*>(tile->to) - here_.shared, bytes = std::int64_t(tile->from.tile_rows) * tile->from.tile_columns * std::int64_t(sizeof(float));
+    const std::int64_t offset = reinterpret_cast<unsigned char*>(tile->to) - here_.shared,
+                       bytes = std::int64_t(tile->from.tile_rows) * tile->from.tile_columns * std::int64_t(sizeof(float));
     if (offset < 0 || offset % std::int64_t(kSharedAlignment) || offset + bytes > launch_.shared_bytes)
       fail(name(current()) + " copies a tile of " + std::to_string(bytes) + " bytes to byte " + std::to_string(offset) + " of " + std::to_string(launch_.shared_bytes));
     if (launch_.random() % 2 && schedule.order == Order::random) return land(*tile);  // nothing says when, before the phase's end
@@ -320,7 +322,7 @@ class Block {
   const detail::Here here_;
   std::exception_ptr error_;
   std::map<const PhaseBarrier*, std::vector<Tile>> tiles_;  // under way
-  std::vector<Thread> threads_;  // destroyed first: a fiber that still waits is unwound then
+  std::vector<Thread> threads_;                             // destroyed first: a fiber that still waits is unwound then
 };
 
 void wait(State kind) {

@@ -686,7 +686,9 @@ TEST_F(TheEmulatedGpu, ReportsPhasesAndTilesThatCannotBe) {
   EXPECT_EQ(error_of(&misplaced_tile_kernel, 1, 1, 256, nullptr, map, std::int64_t(128)), "");
   EXPECT_NE(error_of(&misplaced_tile_kernel, 1, 1, 256, nullptr, map, std::int64_t(64)).find("to byte 64 of 256"), std::string::npos);
   EXPECT_NE(error_of(&misplaced_tile_kernel, 1, 1, 255, nullptr, map, std::int64_t(128)).find("copies a tile of 128 bytes to byte 128 of 255"), std::string::npos);
-  const auto map_error = [&](const float* from, std::int64_t columns, int tile_rows, int tile_columns) { return thrown_by([&] { tile_map(from, 2, columns, tile_rows, tile_columns); }); };
+  const auto map_error = [&](const float* from, std::int64_t columns, int tile_rows, int tile_columns) {
+    return thrown_by([&] { tile_map(from, 2, columns, tile_rows, tile_columns); });
+  };
   EXPECT_EQ(map_error(matrix, 8, 256, 256), "");
   EXPECT_NE(map_error(matrix, 8, 257, 8).find("at most 256 x 256"), std::string::npos);
   EXPECT_NE(map_error(matrix, 6, 2, 8).find("whole 16-byte words"), std::string::npos);

@@ -55,9 +55,7 @@ inline constexpr int kMostPrefetch = sizeof(T) == 8 ? 8 : 24;
 
 /// Enough under way to hide the latency; more of it from more places at once only closes the memory's pages: 8 x 4096 x 2048 f32, 16 instead of 24
 /// steps ahead: GRU 263 instead of 268 us, LSTM 341 instead of 369. Short runs wait for their first bytes instead: 8 x 256 x 2048 29.3, not 28.1.
-constexpr int shipped_prefetch(std::int64_t channels, std::int64_t seq_len, std::int64_t storage_bytes) {
-  return storage_bytes == 8 ? 8 : channels * seq_len >= 1 << 24 ? 16 : 24;
-}
+constexpr int shipped_prefetch(std::int64_t channels, std::int64_t seq_len, std::int64_t storage_bytes) { return storage_bytes == 8 ? 8 : channels * seq_len >= 1 << 24 ? 16 : 24; }
 
 /// Sequential in one launch. tiles: inputs come as tiles [steps, threads] instead of words a thread.
 struct FusedPolicy {

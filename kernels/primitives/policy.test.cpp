@@ -28,7 +28,9 @@ TEST(ASequentialPolicy, SpreadsFewChannelsAndWidensForMany) {
 }
 
 TEST(AFusedPolicy, TakesTilesWhereTheyFitAndFillTheMachine) {
-  const auto policy = [](std::int64_t batch, std::int64_t hidden, Storage storage = Storage::f32, std::int64_t seq_len = 2048) { return fused_policy(problem(batch, hidden, seq_len, storage)); };
+  const auto policy = [](std::int64_t batch, std::int64_t hidden, Storage storage = Storage::f32, std::int64_t seq_len = 2048) {
+    return fused_policy(problem(batch, hidden, seq_len, storage));
+  };
   EXPECT_EQ(policy(8, 4096), (FusedPolicy{256, 1, 16}));
   EXPECT_EQ(policy(4, 4096), (FusedPolicy{128, 1, 16}));
   EXPECT_EQ(policy(2, 4096), (FusedPolicy{32, 0, 16}));

@@ -171,9 +171,7 @@ class TileStream {
     return std::int64_t(kStages) * kRows * std::int64_t(sizeof(Word)) * threads + 2 * kStages * std::int64_t(sizeof(PhaseBarrier));
   }
   /// Host.
-  static TileMap source(const Layout<Cell>& at, const float* u, int threads) {
-    return tile_map(u, at.batch * at.seq_len * Cell::kInputs, at.hidden, kRows, threads);
-  }
+  static TileMap source(const Layout<Cell>& at, const float* u, int threads) { return tile_map(u, at.batch * at.seq_len * Cell::kInputs, at.hidden, kRows, threads); }
 
   /// All threads of the block. Channels place.d - thread .. of one sequence are the block's.
   PRNN_DEVICE TileStream(unsigned char* shared, const Layout<Cell>& at, const TileMap& u, const Place& place, std::int64_t first, std::int64_t stop)

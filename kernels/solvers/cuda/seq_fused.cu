@@ -8,8 +8,8 @@
 namespace prnn::PRNN_BACKEND {
 
 template <class Cell, class T, class Stream>
-PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1) seq_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> t, PRNN_GRID_CONSTANT const typename Stream::Source u,
-                                                                           int prefetch, std::int64_t* nonfinite) {
+PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1)
+    seq_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> t, PRNN_GRID_CONSTANT const typename Stream::Source u, int prefetch, std::int64_t* nonfinite) {
   using C = compute_t<T>;
   constexpr int V = Stream::kChannels;
   if (thread_index() == 0) nonfinite[block_index()] = kNowhere;
@@ -70,8 +70,8 @@ class SeqFused final : public SequentialRun<Cell, T> {
     with_gates<Cell, T>(approximate_, [&]<class Gated>() {
       const Layout<Gated> at(this->at_);
       const auto launch_with = [&]<class Inputs>(const typename Inputs::Source& u) {
-        prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Gated, T, Inputs>, this->blocks_, this->threads_, Inputs::bytes(this->threads_), stream, at, t, u,
-                                   prefetch_, this->nonfinite_.template as<std::int64_t>());
+        prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Gated, T, Inputs>, this->blocks_, this->threads_, Inputs::bytes(this->threads_), stream, at, t, u, prefetch_,
+                                   this->nonfinite_.template as<std::int64_t>());
       };
       if constexpr (std::is_same_v<T, float>) {
         if (tiles_) return launch_with.template operator()<TileStream<Gated>>(TileStream<Gated>::source(at, t.u, this->threads_));

@@ -52,11 +52,7 @@ class SequentialRun : public Run {
  protected:
   SequentialRun(const Problem& p, Machine& machine) : SequentialRun(p, machine, sequential_policy(p).threads, 1) {}
   SequentialRun(const Problem& p, Machine& machine, int threads, int channels_a_thread)
-      : at_(layout_of<Cell>(p)),
-        threads_(threads),
-        blocks_(ceil_div(at_.channels() / channels_a_thread, threads)),
-        machine_(machine),
-        nonfinite_(machine, workspace_bytes(p)) {}
+      : at_(layout_of<Cell>(p)), threads_(threads), blocks_(ceil_div(at_.channels() / channels_a_thread, threads)), machine_(machine), nonfinite_(machine, workspace_bytes(p)) {}
 
   /// seq_len launches of the step kernel.
   void enqueue_steps(const RecurrenceTensors<T>& t, Stream stream) {

@@ -258,8 +258,8 @@ class Shooting final : public Run {
     with_gates<Cell, T>(approximate_, [&]<class Gated>() {
       with_shape<T>(plan_.shape, [&]<int V, bool kChunks>() {
         launch_team(team(), plan_.policy.blocks_a_team, &shooting_kernel<Gated, T, V, kChunks>, plan_.blocks, plan_.threads, plan_.template shared_bytes<V, kChunks>(), stream,
-                    Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, plan_.runs_to, plan_.policy.prefetch, pages,
-                    status_.as<ShootingStatus>());
+                    Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, plan_.runs_to,
+                    plan_.policy.prefetch, pages, status_.as<ShootingStatus>());
       });
     });
   }
