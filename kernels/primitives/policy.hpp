@@ -53,18 +53,18 @@ constexpr SequentialPolicy sequential_policy(std::int64_t channels) {
 template <class T>
 inline constexpr int kMostPrefetch = sizeof(T) == 8 ? 8 : 24;
 
-/// Enough under way to hide the latency; more of it from more places at once only closes the memory's pages: 8 x 4096 x 2048 f32, 16 instead of 24
-/// steps ahead: GRU 263 instead of 268 us, LSTM 341 instead of 369. Short runs wait for their first bytes instead: 8 x 256 x 2048 29.3, not 28.1.
-constexpr int shipped_prefetch(std::int64_t channels, std::int64_t seq_len, std::int64_t storage_bytes) { return storage_bytes == 8 ? 8 : channels * seq_len >= 1 << 24 ? 16 : 24; }
+/// Enough to hide the latency; more, from many places at once, only closes the memory's pages: 8 x 1024 x 8192 f32, 16 instead of 24 steps: LSTM 352
+/// instead of 364 us. Short runs wait for their first bytes instead: GRU 8 x 256 x 2048 29.3, not 28.1.
+inline constexpr int kTilePrefetch = 16;
+constexpr int shooting_prefetch(std::int64_t channels, std::int64_t seq_len, std::int64_t storage_bytes) {
+  return storage_bytes == 8 ? kMostPrefetch<double> : channels * seq_len >= 1 << 24 ? 16 : kMostPrefetch<float>;
+}
 
 /// Sequential in one launch. tiles: inputs come as tiles [steps, threads] instead of words a thread.
 struct FusedPolicy {
-  int threads, tiles, prefetch;
+  int threads, tiles;
   bool operator==(const FusedPolicy&) const = default;
 };
-
-/// Steps ahead that tiles are.
-inline constexpr int kTilePrefetch = 16;
 
 /// Tiles: f32, blocks that end where a sequence's channels do, rows numbered in 32 bits.
 constexpr bool tiles_fit(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, Storage storage, std::int64_t threads) {
@@ -75,9 +75,9 @@ constexpr bool tiles_fit(std::int64_t batch, std::int64_t hidden, std::int64_t s
 constexpr FusedPolicy fused_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, Storage storage) {
   const std::int64_t channels = batch * hidden;
   for (const int threads : {256, 128}) {
-    if (channels >= 120 * threads && tiles_fit(batch, hidden, seq_len, storage, threads)) return {threads, 1, kTilePrefetch};
+    if (channels >= 120 * threads && tiles_fit(batch, hidden, seq_len, storage, threads)) return {threads, 1};
   }
-  return {sequential_policy(channels).threads, 0, shipped_prefetch(channels, seq_len, size_of(storage))};
+  return {sequential_policy(channels).threads, 0};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ constexpr ShootingPolicy shooting_policy(std::int64_t batch, std::int64_t hidden
   const auto fits = [&](std::int64_t n) { return n <= kMostClusterBlocks || groups * n <= kMultiprocessors; };  // a grid is resident at once
   const auto more = [&] { return groups * blocks < 60 || (groups * blocks < 120 && segments * lanes > kMostShootingThreads * blocks); };
   while (blocks < most_blocks && more() && segments * lanes >= 64 * blocks && fits(2 * blocks)) blocks *= 2;
-  return {int(segments), overlap, int(lanes * word), int(blocks), shipped_prefetch(batch * hidden, seq_len, storage_bytes)};
+  return {int(segments), overlap, int(lanes * word), int(blocks), shooting_prefetch(batch * hidden, seq_len, storage_bytes)};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -176,27 +176,17 @@ inline bool tiles_fit(const Problem& p, std::int64_t threads) { return tiles_fit
 inline FusedPolicy fused_policy(const Problem& p) {
   const FusedPolicy shipped = fused_policy(p.batch, p.hidden, p.seq_len, p.storage);
   const int tiles = chosen(p.policy, "tiles", shipped.tiles && tiles_fit(p, chosen(p.policy, "threads", shipped.threads)));
-  const int threads = chosen(p.policy, "threads", tiles == shipped.tiles ? shipped.threads : tiles ? 128 : sequential_policy(p.batch * p.hidden).threads);
-  return {threads, tiles, chosen(p.policy, "prefetch", tiles ? kTilePrefetch : shipped_prefetch(p.batch * p.hidden, p.seq_len, size_of(p.storage)))};
-}
-
-inline std::string prefetch_fault(const Problem& p) {
-  return size_of(p.storage) == 8 ? policy_fault(
-                                       p.policy, "prefetch", [](std::int64_t n) { return n == 8; }, "must be 8 in this storage type")
-                                 : policy_fault(
-                                       p.policy, "prefetch", [](std::int64_t n) { return n == 8 || n == 16 || n == 24; }, "must be 8, 16 or 24");
+  return {chosen(p.policy, "threads", tiles == shipped.tiles ? shipped.threads : tiles ? 128 : sequential_policy(p.batch * p.hidden).threads), tiles};
 }
 
 inline std::string fused_why_not(const Problem& p) {
-  std::string fault = prefetch_fault(p);
-  if (fault.empty()) {
-    fault = policy_fault(
-        p.policy, "tiles", [](std::int64_t n) { return n == 0 || n == 1; }, "must be 0 or 1");
-  }
+  const std::string fault = policy_fault(
+      p.policy, "tiles", [](std::int64_t n) { return n == 0 || n == 1; }, "must be 0 or 1");
   const FusedPolicy policy = fused_policy(p);
-  if (!fault.empty() || !policy.tiles) return fault;
-  if (!tiles_fit(p, policy.threads)) return "policy tiles = 1: f32 alone, hidden a multiple of threads = " + std::to_string(policy.threads);
-  return policy.prefetch == kTilePrefetch ? "" : "policy prefetch = " + std::to_string(policy.prefetch) + ": tiles are " + std::to_string(kTilePrefetch) + " steps ahead";
+  if (!fault.empty()) return fault;
+  if (policy.tiles && !tiles_fit(p, policy.threads)) return "policy tiles = 1: f32 alone, hidden a multiple of threads = " + std::to_string(policy.threads);
+  const int prefetch = policy.tiles ? kTilePrefetch : p.storage == Storage::f64 ? kMostPrefetch<double> : kMostPrefetch<float>;
+  return chosen(p.policy, "prefetch", prefetch) == prefetch ? "" : "policy prefetch: this kernel is compiled for " + std::to_string(prefetch);
 }
 
 inline std::string sequential_why_not(const char* solver, const Problem& p) {
@@ -227,7 +217,13 @@ inline std::string shooting_why_not(const Problem& p) {
     fault = policy_fault(
         p.policy, "blocks_a_team", [](std::int64_t n) { return n >= 1 && n <= kMostTeamBlocks; }, "must be 1 to 1024");
   }
-  return fault.empty() ? prefetch_fault(p) : fault;
+  if (fault.empty()) {
+    fault = p.storage == Storage::f64 ? policy_fault(
+                                            p.policy, "prefetch", [](std::int64_t n) { return n == kMostPrefetch<double>; }, "must be 8 in this storage type")
+                                      : policy_fault(
+                                            p.policy, "prefetch", [](std::int64_t n) { return n == 16 || n == kMostPrefetch<float>; }, "must be 16 or 24");
+  }
+  return fault;
 }
 
 /// state: kState of the problem's cell.

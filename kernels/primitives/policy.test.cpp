@@ -31,31 +31,28 @@ TEST(AFusedPolicy, TakesTilesWhereTheyFitAndFillTheMachine) {
   const auto policy = [](std::int64_t batch, std::int64_t hidden, Storage storage = Storage::f32, std::int64_t seq_len = 2048) {
     return fused_policy(problem(batch, hidden, seq_len, storage));
   };
-  EXPECT_EQ(policy(8, 4096), (FusedPolicy{256, 1, 16}));
-  EXPECT_EQ(policy(4, 4096), (FusedPolicy{128, 1, 16}));
-  EXPECT_EQ(policy(2, 4096), (FusedPolicy{32, 0, 16}));
-  EXPECT_EQ(policy(2, 4096, Storage::f32, 2047), (FusedPolicy{32, 0, 24}));
-  EXPECT_EQ(policy(2, 4096, Storage::f64, 2047), (FusedPolicy{32, 0, 8}));
-  EXPECT_EQ(policy(8, 4096 - 128), (FusedPolicy{128, 1, 16}));
-  EXPECT_EQ(policy(8, 4100), (FusedPolicy{32, 0, 16}));  // blocks would hold channels of two sequences
+  EXPECT_EQ(policy(8, 4096), (FusedPolicy{256, 1}));
+  EXPECT_EQ(policy(4, 4096), (FusedPolicy{128, 1}));
+  EXPECT_EQ(policy(2, 4096), (FusedPolicy{32, 0}));
+  EXPECT_EQ(policy(8, 4096 - 128), (FusedPolicy{128, 1}));
+  EXPECT_EQ(policy(8, 4100), (FusedPolicy{32, 0}));  // blocks would hold channels of two sequences
   for (const Storage storage : {Storage::f64, Storage::bf16, Storage::f16}) EXPECT_EQ(policy(8, 4096, storage).tiles, 0);
   EXPECT_EQ(policy(8, 4096, Storage::f32, 1 << 25).tiles, 1);
   EXPECT_EQ(policy(8, 4096, Storage::f32, (1 << 25) + 1).tiles, 0);
   Problem p = problem(8, 4096, 512);
   p.policy = {{"tiles", 0}};
-  EXPECT_EQ(fused_policy(p), (FusedPolicy{32, 0, 16}));
+  EXPECT_EQ(fused_policy(p), (FusedPolicy{32, 0}));
   p.policy = {{"tiles", 0}, {"prefetch", 24}};
-  EXPECT_EQ(fused_policy(p), (FusedPolicy{32, 0, 24}));
   EXPECT_EQ(fused_why_not(p), "");
   p.policy = {{"prefetch", 24}};
-  EXPECT_EQ(fused_why_not(p), "policy prefetch = 24: tiles are 16 steps ahead");
+  EXPECT_EQ(fused_why_not(p), "policy prefetch: this kernel is compiled for 16");
   p.policy = {{"threads", 64}};
-  EXPECT_EQ(fused_policy(p), (FusedPolicy{64, 1, 16}));
+  EXPECT_EQ(fused_policy(p), (FusedPolicy{64, 1}));
   p.policy = {{"threads", 96}};
-  EXPECT_EQ(fused_policy(p), (FusedPolicy{96, 0, 16}));
+  EXPECT_EQ(fused_policy(p), (FusedPolicy{96, 0}));
   p = problem(1, 64, 512);
   p.policy = {{"tiles", 1}, {"threads", 64}};
-  EXPECT_EQ(fused_policy(p), (FusedPolicy{64, 1, 16}));
+  EXPECT_EQ(fused_policy(p), (FusedPolicy{64, 1}));
 }
 
 TEST(AShootingPolicy, CanBeLaunchedAtEveryShapeAndFillsTheMachine) {

@@ -59,14 +59,15 @@ PRNN_DEVICE void store_lane(T* h, std::int64_t hidden, const Lane<Cell, T, V>& l
   }
 }
 
-/// The inputs ahead of a thread's channels, steps first .. stop - 1, of `lanes` threads side by side that walk together. prefetch: steps under way.
+/// The inputs ahead of a thread's channels, steps first .. stop - 1, of `lanes` threads side by side that walk together.
 /// Shared memory of the block: a ring [kSteps, kInputs, threads] of words, one word a thread.
+/// kPrefetch: steps under way, a multiple of kGroup.
 /// kChunks: copied 16 bytes at a time; a lane then copies for its neighbours, so all lanes of a warp have to take part in every group.
-template <class Cell, class T, int V, bool kChunks>
+template <class Cell, class T, int V, bool kChunks, int kPrefetch = kMostPrefetch<T>>
 class InputStream {
  public:
   static constexpr int kGroup = 8;  // steps that are waited for together
-  static constexpr int kSteps = kMostPrefetch<T> + kGroup, kReadAhead = kGroup;
+  static constexpr int kSteps = kPrefetch + kGroup, kReadAhead = kGroup;
   static constexpr int kChannels = V;  // a thread
   static constexpr bool kWholeBlocks = false;
   using Word = Pack<T, V>;
@@ -75,9 +76,9 @@ class InputStream {
   PRNN_HD static constexpr std::int64_t bytes(int threads) { return std::int64_t(kSteps) * Cell::kInputs * std::int64_t(sizeof(Word)) * threads; }
 
   /// first_channel: of the threads' first lane.
-  PRNN_DEVICE InputStream(unsigned char* shared, const Layout<Cell>& at, const T* u, std::int64_t first_channel, const Place& place, int lanes, int prefetch, std::int64_t first,
+  PRNN_DEVICE InputStream(unsigned char* shared, const Layout<Cell>& at, const T* u, std::int64_t first_channel, const Place& place, int lanes, std::int64_t first,
                           std::int64_t stop)
-      : ring_(reinterpret_cast<Word*>(shared) + thread_index()), hidden_(at.hidden), left_((stop - first) * Cell::kInputs), ahead_(prefetch / kGroup) {
+      : ring_(reinterpret_cast<Word*>(shared) + thread_index()), hidden_(at.hidden), left_((stop - first) * Cell::kInputs) {
     if constexpr (kChunks) {
       const int lane = thread_index() & (lanes - 1), chunks = lanes / kWordsACopy, chunk = lane & (chunks - 1);
       const std::int64_t channel = first_channel + chunk * (kWordsACopy * V), last = at.channels() - kWordsACopy * V;
@@ -89,7 +90,7 @@ class InputStream {
       from_ = u + at.u(place.b, first, 0, place.d);
       to_ = ring_;
     }
-    PRNN_NO_UNROLL for (int group = 0; group < ahead_; ++group) {
+    PRNN_NO_UNROLL for (int group = 0; group < kAhead; ++group) {
       copy_group();
       commit_ahead();
     }
@@ -98,13 +99,7 @@ class InputStream {
   /// Waits for the next group of kGroup steps; the group before may not be read any more.
   PRNN_DEVICE void wait() {
     read_ = read_ + kGroup == kSteps ? 0 : read_ + kGroup;
-    if (ahead_ == 3) {
-      wait_copies<2>();
-    } else if (ahead_ == 2) {
-      wait_copies<1>();
-    } else {
-      wait_copies<0>();
-    }
+    wait_copies<kAhead - 1>();
     if constexpr (kChunks) warp_barrier();
   }
   /// Inputs of step j of the group.
@@ -139,7 +134,7 @@ class InputStream {
   }
 
  private:
-  static constexpr int kRows = kGroup * Cell::kInputs;
+  static constexpr int kAhead = kPrefetch / kGroup, kRows = kGroup * Cell::kInputs;
   static constexpr int kWordsACopy = kChunks ? 16 / int(sizeof(Word)) : 1, kRowsACopy = kWordsACopy;  // 32 lanes copy 32 words of so many rows
   struct alignas(sizeof(Word) * kWordsACopy) Copied {
     Word words[kWordsACopy];
@@ -150,7 +145,6 @@ class InputStream {
   const T* from_;  // the same
   const std::int64_t hidden_;
   std::int64_t left_;  // rows to copy
-  const int ahead_;    // groups under way
   int row_ = 0, write_ = 0, read_ = -kGroup;
 };
 

@@ -9,7 +9,7 @@ namespace prnn::PRNN_BACKEND {
 
 template <class Cell, class T, class Stream>
 PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1)
-    seq_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> t, PRNN_GRID_CONSTANT const typename Stream::Source u, int prefetch, std::int64_t* nonfinite) {
+    seq_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> t, PRNN_GRID_CONSTANT const typename Stream::Source u, std::int64_t* nonfinite) {
   using C = compute_t<T>;
   constexpr int V = Stream::kChannels;
   if (thread_index() == 0) nonfinite[block_index()] = kNowhere;
@@ -24,7 +24,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1)
     if constexpr (Stream::kWholeBlocks) {
       return Stream(ring, at, u, place, 0, at.seq_len);
     } else {
-      return Stream(ring, at, u, warp_channel, place, kWarp, prefetch, 0, at.seq_len);
+      return Stream(ring, at, u, warp_channel, place, kWarp, 0, at.seq_len);
     }
   }();
   guard_lane(lane);
@@ -61,16 +61,15 @@ class SeqFused final : public SequentialRun<Cell, T> {
   SeqFused(const Problem& p, Machine& machine)
       : SequentialRun<Cell, T>(p, machine, fused_policy(p).threads, stream_shape<T>(p.hidden, kWarp).channels_a_thread),
         tiles_(fused_policy(p).tiles && is_hopper(machine)),
-        prefetch_(fused_policy(p).prefetch),
         approximate_(p.gates == "approx") {}
-  Policy policy() const override { return {{"threads", this->threads_}, {"tiles", tiles_}, {"prefetch", prefetch_}}; }
+  Policy policy() const override { return {{"threads", this->threads_}, {"tiles", tiles_}, {"prefetch", tiles_ ? kTilePrefetch : kMostPrefetch<T>}}; }
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
     const RecurrenceTensors<T> t(tensors);
     with_gates<Cell, T>(approximate_, [&]<class Gated>() {
       const Layout<Gated> at(this->at_);
       const auto launch_with = [&]<class Inputs>(const typename Inputs::Source& u) {
-        prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Gated, T, Inputs>, this->blocks_, this->threads_, Inputs::bytes(this->threads_), stream, at, t, u, prefetch_,
+        prnn::PRNN_BACKEND::launch(&seq_fused_kernel<Gated, T, Inputs>, this->blocks_, this->threads_, Inputs::bytes(this->threads_), stream, at, t, u,
                                    this->nonfinite_.template as<std::int64_t>());
       };
       if constexpr (std::is_same_v<T, float>) {
@@ -82,7 +81,6 @@ class SeqFused final : public SequentialRun<Cell, T> {
 
  private:
   const bool tiles_;
-  const int prefetch_;
   const bool approximate_;
 };
 

@@ -67,9 +67,9 @@ struct ShootingShared {
   }
 };
 
-template <class Cell, class T, int V, bool kChunks>
+template <class Cell, class T, int V, bool kChunks, int kPrefetch>
 PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<Cell> at, RecurrenceTensors<T> t, Segments cut, int log_lanes, Team team, int team_blocks,
-                                                                        int runs_to, int prefetch, TeamPages<compute_t<T>, Cell::kState> pages, ShootingStatus* status) {
+                                                                        int runs_to, TeamPages<compute_t<T>, Cell::kState> pages, ShootingStatus* status) {
   using C = compute_t<T>;
   constexpr int K = Cell::kState;
   const int lanes = 1 << log_lanes, width = lanes * V, slots = thread_count() >> log_lanes;
@@ -84,7 +84,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
   const std::int64_t first = cut.first(p), own = cut.own(p), stop = cut.end(p);
   T* const results = t.h + at.h(place.b, own, 0, place.d);
   T* h = results - (own - first) * K * at.hidden;
-  using Inputs = InputStream<Cell, T, V, kChunks>;
+  using Inputs = InputStream<Cell, T, V, kChunks, kPrefetch>;
   unsigned char* const memory = shared_memory<unsigned char>();
   const ShootingShared<C, K> shared(memory + Inputs::bytes(thread_count()), thread_count(), lanes, V);
   BlockScan<Affine<C, K>> scan(shared.maps, lanes);
@@ -97,7 +97,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
   C start[V][K] = {}, product[V][K][K] = {};
   load_lane(at, t, place, p == 0, lane);
   const int side = lanes < kWarp ? lanes : kWarp;  // lanes of one warp that walk together
-  const Inputs inputs(memory, at, t.u, group * width + g / side * side * V, place, side, prefetch, first, stop);
+  const Inputs inputs(memory, at, t.u, group * width + g / side * side * V, place, side, first, stop);
   guard_lane(lane);
   walk<true, Cell, T>(
       inputs, ceil_div(cut.length + cut.overlap, Inputs::kGroup), first, own, stop,
@@ -190,7 +190,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
     PRNN_UNROLL for (int v = 0; v < V; ++v) { PRNN_UNROLL for (int i = 0; i < K; ++i) state[v][i] = start[v][i]; }
     h = results;
     walk<false, Cell, T>(
-        InputStream<Cell, T, V, false>(memory, at, t.u, 0, place, side, prefetch, own, stop), ceil_div(stop - own, Inputs::kGroup), own, own, stop,
+        InputStream<Cell, T, V, false, kPrefetch>(memory, at, t.u, 0, place, side, own, stop), ceil_div(stop - own, Inputs::kGroup), own, own, stop,
         [&](int v, const C(&u)[Cell::kInputs]) {
           C next[K], exact[K], jacobian[K][K], moved[K][K];
           Cell::step(state[v], lane.a[v], u, next);
@@ -256,10 +256,10 @@ class Shooting final : public Run {
     TeamBarrier* const barriers = flags_.as<TeamBarrier>();
     const TeamPages<C, K> pages{edges_.as<State<C, K>>(), reinterpret_cast<int*>(barriers + plan_.teams), barriers};
     with_gates<Cell, T>(approximate_, [&]<class Gated>() {
-      with_shape<T>(plan_.shape, [&]<int V, bool kChunks>() {
-        launch_team(team(), plan_.policy.blocks_a_team, &shooting_kernel<Gated, T, V, kChunks>, plan_.blocks, plan_.threads, plan_.template shared_bytes<V, kChunks>(), stream,
-                    Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut, std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, plan_.runs_to,
-                    plan_.policy.prefetch, pages, status_.as<ShootingStatus>());
+      with_inputs(plan_, [&]<int V, bool kChunks, int kPrefetch>() {
+        launch_team(team(), plan_.policy.blocks_a_team, &shooting_kernel<Gated, T, V, kChunks, kPrefetch>, plan_.blocks, plan_.threads,
+                    plan_.template shared_bytes<V, kChunks, kPrefetch>(), stream, Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut,
+                    std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, plan_.runs_to, pages, status_.as<ShootingStatus>());
       });
     });
   }
@@ -293,6 +293,7 @@ class Shooting final : public Run {
           lanes(std::clamp(policy.channels_a_block / channels_a_thread, 1, kMostShootingLanes)),
           shape(stream_shape<T>(p.hidden, lanes)) {
       policy.blocks_a_team = std::min(policy.blocks_a_team, most_blocks);
+      if (!shape.in_chunks) policy.prefetch = kMostPrefetch<T>;
       const std::int64_t most_slots = kMostShootingThreads / lanes;
       cut = Segments::cut(p.seq_len, std::min(most_slots * policy.blocks_a_team, std::int64_t(policy.segments)), policy.overlap);
       threads = int(ceil_div(std::min(ceil_div(cut.count, policy.blocks_a_team), most_slots) * lanes, kWarp)) * kWarp;
@@ -306,9 +307,9 @@ class Shooting final : public Run {
       return policy.blocks_a_team == 1 ? 0 : teams * std::int64_t(sizeof(TeamBarrier)) + TeamBoard<C, K>::kFlags * blocks * std::int64_t(sizeof(int));
     }
     std::int64_t workspace_bytes() const { return status_bytes() + edge_bytes() + flag_bytes(); }
-    template <int V, bool kChunks>
+    template <int V, bool kChunks, int kPrefetch>
     std::int64_t shared_bytes() const {
-      return InputStream<Cell, T, V, kChunks>::bytes(threads) + ShootingShared<C, K>::bytes(threads, lanes, V);
+      return InputStream<Cell, T, V, kChunks, kPrefetch>::bytes(threads) + ShootingShared<C, K>::bytes(threads, lanes, V);
     }
 
     ShootingPolicy policy;
@@ -319,6 +320,17 @@ class Shooting final : public Run {
     std::int64_t teams, blocks;
   };
 
+  /// f.template operator()<V, kChunks, kPrefetch>() for a plan.
+  template <class F>
+  static void with_inputs(const Plan& plan, F&& f) {
+    with_shape<T>(plan.shape, [&]<int V, bool kChunks>() {
+      if constexpr (kChunks && kMostPrefetch < T >> 16) {
+        if (plan.policy.prefetch == 16) return f.template operator()<V, true, 16>();
+      }
+      f.template operator()<V, kChunks, kMostPrefetch<T>>();
+    });
+  }
+
   Team team() const {
     if (plan_.policy.blocks_a_team == 1) return Team::block;
     return plan_.policy.blocks_a_team <= kMostClusterBlocks && is_hopper(machine_) ? Team::cluster : Team::grid;
@@ -326,9 +338,10 @@ class Shooting final : public Run {
   /// The plan with as many blocks a team as the machine holds at once: a smaller GPU than a policy was made for does the same with fewer.
   static Plan fitting(const Problem& p) {
     Plan plan(p);
-    with_shape<T>(plan.shape, [&]<int V, bool kChunks>() {
-      for (std::int64_t most; plan.policy.blocks_a_team > kMostClusterBlocks &&
-                              plan.blocks > (most = resident_blocks(&shooting_kernel<Cell, T, V, kChunks>, plan.threads, plan.template shared_bytes<V, kChunks>()));) {
+    with_inputs(plan, [&]<int V, bool kChunks, int kPrefetch>() {
+      for (std::int64_t most;
+           plan.policy.blocks_a_team > kMostClusterBlocks &&
+           plan.blocks > (most = resident_blocks(&shooting_kernel<Cell, T, V, kChunks, kPrefetch>, plan.threads, plan.template shared_bytes<V, kChunks, kPrefetch>()));) {
         plan = Plan(p, int(std::max<std::int64_t>(std::min<std::int64_t>(most / plan.teams, plan.policy.blocks_a_team - 1), 1)));
       }
     });
