@@ -45,11 +45,13 @@ struct Problem {
   std::uint64_t seed = 1;
   std::string gates = "exact";
   std::optional<int> iteration_limit;                      // none: adaptive, checked; n: exactly n, unchecked
+  bool accumulate_da = false;                              // backward: da += instead of da =
   Policy policy;                                           // overrides of the shipped one
   std::shared_ptr<const std::vector<unsigned char>> text;  // regime text: the bytes
 };
 
-enum class Role { input, weight, initial, output, last };
+/// state: the h that pass backward is given. gradient: of the loss by h and last, given too. weight_sum: an output that the batch shares.
+enum class Role { input, weight, initial, state, gradient, output, last, weight_sum };
 
 struct TensorSpec {
   std::string name;
@@ -59,7 +61,8 @@ struct TensorSpec {
 
   std::int64_t elements() const;
   std::int64_t bytes() const { return elements() * size_of(type); }
-  bool written() const { return role == Role::output || role == Role::last; }
+  bool written() const { return role == Role::output || role == Role::last || role == Role::weight_sum; }
+  bool shared_by_batch() const { return role == Role::weight || role == Role::weight_sum; }
 };
 
 /// The tensors of one problem in some machine's memory. Does not own them.
@@ -197,7 +200,7 @@ class Run {
   virtual std::string_view solver() const { return {}; }  // the solver that runs where this one only chose it; empty: itself
   virtual int launches() const = 0;                       // kernel launches (cpu: passes) of one launch()
   virtual bool capturable() const { return true; }        // may stand inside a captured graph
-  /// Enqueues the solve on the stream; never synchronises, checks every launch. Reads inputs, writes every element of h and last.
+  /// Enqueues the solve on the stream; never synchronises, checks every launch. Reads inputs, writes every element of every output.
   virtual void launch(const Tensors&, Stream) = 0;
   /// As launch, and records residual and step per iteration; never timed. Sequential solvers need not override it.
   virtual void trace(const Tensors& tensors, Stream stream) { launch(tensors, stream); }
@@ -208,14 +211,16 @@ class Run {
 struct Solver {
   std::string name, device, cell;
   Storage storage;
+  std::string pass = "forward";            // forward | backward; both: see find_solver
   bool iterates = false;                   // honours iteration_limit; the others are undefined at a fixed count
   bool deterministic = true;               // bitwise the same on every run
-  std::string (*why_not)(const Problem&);  // empty: defined; else why this combination is not
-  std::int64_t (*workspace_bytes)(const Problem&);
-  std::unique_ptr<Run> (*prepare)(const Problem&, Machine&);
+  std::function<std::string(const Problem&)> why_not;  // empty: defined; else why this combination is not
+  std::function<std::int64_t(const Problem&)> workspace_bytes;
+  std::function<std::unique_ptr<Run>(const Problem&, Machine&)> prepare;
 };
-std::vector<Solver>& solvers();  // filled before main() by the solver files
-/// The solver for a problem's cell and storage; null where there is none.
+std::vector<Solver>& solvers();  // filled before main() by the solver files; forward or backward each
+/// The solver for a problem's cell, storage and pass; null where there is none. Pass both: a forward solver followed by the backward one of that name
+/// or, where that has none, its counterpart (kernels/solvers/both.cpp).
 const Solver* find_solver(std::string_view name, std::string_view device, const Problem&);
 /// Names of all solvers on any device, in the order of the ladder (slowest idea first).
 std::vector<std::string> solver_names();
@@ -231,13 +236,19 @@ constexpr double max_or_nan(double a, double b) { return a != a ? a : !(b <= a) 
 /// Error of an output against the truth (design section 3, "error"). Ratios are error over the bound without c.
 struct ErrorReport {
   std::optional<double> abs_max, rel_max, ulp_max, ulp_p99, rms;  // against the reference
-  double ratio_local = 0;                                         // test 1: all channels and steps
+  double ratio_local = 0;                                         // test 1: all channels and steps; 0 where it was not taken
   std::optional<double> ratio_forward;                            // test 2: sampled channels
   std::optional<std::int64_t> verified_prefix;
   std::vector<std::array<std::int64_t, 2>> channels_checked;  // (b, d)
   std::string reference;                                      // which truth: "mpfr50, 50 and 40 digits" ...; empty: none
   std::string null_reason;                                    // why the optional fields are absent
   double test_ratio() const { return max_or_nan(ratio_local, ratio_forward.value_or(0)); }
+};
+
+/// Test 1 of each output: every channel and step, in double. Largest error over bound (NaN if an element is NaN without cause); none: no such output.
+struct LocalRatios {
+  std::optional<double> h, du, da, dh0;
+  double worst() const { return max_or_nan(max_or_nan(h.value_or(0), du.value_or(0)), max_or_nan(da.value_or(0), dh0.value_or(0))); }
 };
 
 struct Op {
@@ -250,9 +261,10 @@ struct Op {
   std::string (*why_not)(const Problem&);   // empty: this build has it; else one clear line
   /// Draws every input of the problem into tensors, on the machine.
   void (*draw)(const Problem&, Machine&, const Tensors&);
-  /// Test 1: every channel and step of the output, on the machine, in double. Largest error over bound (NaN if an element is NaN without cause).
-  double (*ratio_local)(const Problem&, Machine&, const Tensors&);
-  /// One channel of a tensor as doubles: u [L, kInputs], h [L, kState], a [kWeights], h0 and last [kState].
+  /// Test 1, on the machine.
+  LocalRatios (*local_ratios)(const Problem&, Machine&, const Tensors&);
+  double ratio_local(const Problem& problem, Machine& machine, const Tensors& tensors) const { return local_ratios(problem, machine, tensors).worst(); }
+  /// One channel of a tensor as doubles: u [L, kInputs], h [L, kState], a [kWeights], h0 and last [kState], and so their gradients; grad_h [L, G].
   std::vector<double> (*channel)(const Problem&, Machine&, const Tensors&, std::string_view tensor, std::int64_t b, std::int64_t d);
 };
 const std::vector<Op>& ops();

@@ -3,6 +3,7 @@
 
 #include "kernels/api.hpp"
 #include "kernels/primitives/draws.hpp"
+#include "kernels/solvers/both.hpp"
 
 namespace prnn {
 
@@ -61,15 +62,16 @@ std::vector<Solver>& solvers() {
 }
 
 const Solver* find_solver(std::string_view name, std::string_view device, const Problem& problem) {
+  if (problem.pass == "both") return find_both(name, device, problem);
   for (const Solver& solver : solvers()) {
-    if (solver.name == name && solver.device == device && solver.cell == problem.cell && solver.storage == problem.storage) return &solver;
+    if (solver.name == name && solver.device == device && solver.cell == problem.cell && solver.storage == problem.storage && solver.pass == problem.pass) return &solver;
   }
   return nullptr;
 }
 
 std::vector<std::string> solver_names() {
   // The ladder of design section 8; a solver that is not on it comes after, by name.
-  static constexpr std::string_view kLadder[] = {"seq_stepwise", "seq_graph", "seq_fused", "newton_unfused", "newton_fused", "shooting", "auto"};
+  static constexpr std::string_view kLadder[] = {"seq_stepwise", "seq_graph", "seq_fused", "newton_unfused", "newton_fused", "reduction", "shooting", "auto"};
   std::vector<std::string> names;
   for (const Solver& solver : solvers()) {
     if (std::find(names.begin(), names.end(), solver.name) == names.end()) names.push_back(solver.name);

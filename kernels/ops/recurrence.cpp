@@ -29,32 +29,46 @@ std::vector<std::string> cells() {
 std::vector<TensorSpec> tensors(const Problem& p) {
   const CellFacts cell = facts_of(p.cell);
   const Storage compute = compute_storage(p.storage);
-  return {{"u", Role::input, p.storage, {p.batch, p.seq_len, cell.inputs, p.hidden}},
-          {"a", Role::weight, p.storage, {cell.weights, p.hidden}},
-          {"h0", Role::initial, compute, {p.batch, cell.state, p.hidden}},
-          {"h", Role::output, p.storage, {p.batch, p.seq_len, cell.state, p.hidden}},
-          {"last", Role::last, compute, {p.batch, cell.state, p.hidden}}};
+  const bool backward = p.pass == "backward";
+  const std::vector<std::int64_t> edge{p.batch, cell.state, p.hidden}, inputs{p.batch, p.seq_len, cell.inputs, p.hidden}, weights{cell.weights, p.hidden};
+  std::vector<TensorSpec> list{{"u", Role::input, p.storage, inputs},
+                               {"a", Role::weight, p.storage, weights},
+                               {"h0", Role::initial, compute, edge},
+                               {"h", backward ? Role::state : Role::output, p.storage, {p.batch, p.seq_len, cell.state, p.hidden}}};
+  if (!backward) list.push_back({"last", Role::last, compute, edge});
+  if (p.pass == "forward") return list;
+  list.push_back({"grad_h", Role::gradient, p.storage, {p.batch, p.seq_len, grad_components(p, cell.state), p.hidden}});
+  list.push_back({"grad_last", Role::gradient, compute, edge});
+  list.push_back({"du", Role::output, p.storage, inputs});
+  list.push_back({"da", Role::weight_sum, compute, weights});
+  list.push_back({"dh0", Role::output, compute, edge});
+  return list;
 }
 
 std::int64_t steps(const Problem& p) { return p.batch * p.seq_len * p.hidden; }
 
+/// Of what a pass costs forward and backward, what this problem's does.
+std::int64_t sum_of_passes(const Problem& p, std::int64_t forward, std::int64_t backward) { return (p.pass != "backward") * forward + (p.pass != "forward") * backward; }
+
 std::int64_t bytes_min(const Problem& p) {
   const CellFacts cell = facts_of(p.cell);
-  return size_of(p.storage) * steps(p) * (cell.inputs + cell.state);
+  return size_of(p.storage) * steps(p) * sum_of_passes(p, cell.inputs + cell.state, 2 * cell.inputs + cell.state + grad_components(p, cell.state));
 }
 
-// A gate's argument is a multiply-add for its weight and one more sum; the blend of a step is two. Counted once a step, sequentially.
+// A gate's argument is a multiply-add for its weight and one more sum; the blend of a step is two. Counted once a step, sequentially. Backward computes the
+// gates again, their slopes and adjoints (3 a gate), and two multiply-adds for each of the products of a weight and of the blend, and adds the loss's gradient.
 std::int64_t flops(const Problem& p) {
   const CellFacts cell = facts_of(p.cell);
-  return steps(p) * (2 * cell.weights + cell.inputs + 3 * cell.state + 2 * cell.gates);
+  const std::int64_t forward = 2 * cell.weights + cell.inputs + 3 * cell.state + 2 * cell.gates;
+  return steps(p) * sum_of_passes(p, forward, forward + 3 * cell.gates + 4 * (cell.weights + cell.state) + grad_components(p, cell.state));
 }
 
 // One exponential and one reciprocal a gate, or one tanh.
-std::int64_t special(const Problem& p) { return steps(p) * (p.gates == "approx" ? 1 : 2) * facts_of(p.cell).gates; }
+std::int64_t special(const Problem& p) { return steps(p) * (p.gates == "approx" ? 1 : 2) * facts_of(p.cell).gates * sum_of_passes(p, 1, 1); }
 
 std::string why_not(const Problem& p) {
   if (p.scope != "kernel") return "scope '" + p.scope + "' is not part of this build yet";
-  if (p.pass != "forward") return "pass '" + p.pass + "' is not part of this build yet";
+  if (p.pass == "forward" && p.grad != "all") return "pass forward is given no gradients, so grad '" + p.grad + "' means nothing";
   return "";
 }
 
@@ -63,6 +77,22 @@ const RecurrenceLoops& loops_for(const Problem& p, const Machine& machine) {
     if (loops.device == machine.device() && loops.cell == p.cell && loops.storage == p.storage) return loops;
   }
   throw DeviceError("no recurrence loops for device " + std::string(machine.device()));
+}
+
+/// The h that pass backward is given: what the plain forward pass of this machine stores.
+void solve_forward(const Problem& p, Machine& machine, Tensors t) {
+  Problem forward;
+  forward.cell = p.cell;
+  forward.storage = p.storage;
+  forward.batch = p.batch;
+  forward.hidden = p.hidden;
+  forward.seq_len = p.seq_len;
+  const TensorSpec last = tensors(forward).back();
+  const Buffer unread(machine, last.bytes());
+  t.items.push_back({last, unread.data()});
+  const std::unique_ptr<Run> run = find_solver("seq_fused", machine.device(), forward)->prepare(forward, machine);
+  run->launch(t, machine.stream());
+  machine.synchronise();  // before what it works with is gone
 }
 
 void draw(const Problem& p, Machine& machine, const Tensors& t) {
@@ -75,34 +105,38 @@ void draw(const Problem& p, Machine& machine, const Tensors& t) {
     args.text = text.as<unsigned char>();
   }
   loops_for(p, machine).draw(p, args, machine, t);
+  if (p.pass == "backward") solve_forward(p, machine, t);
   machine.synchronise();
 }
 
-double ratio_local(const Problem& p, Machine& machine, const Tensors& t) { return loops_for(p, machine).ratio_local(p, machine, t); }
+LocalRatios local_ratios(const Problem& p, Machine& machine, const Tensors& t) {
+  const RecurrenceLoops& loops = loops_for(p, machine);
+  LocalRatios ratios;
+  if (p.pass != "forward") ratios = loops.gradient_ratios(p, machine, t);
+  if (p.pass != "backward") ratios.h = loops.state_ratio(p, machine, t);
+  return ratios;
+}
 
 std::vector<double> channel(const Problem& p, Machine& machine, const Tensors& t, std::string_view name, std::int64_t b, std::int64_t d) {
   const Tensors::Item& item = t.at(name);
   std::int64_t rows = item.spec.elements() / p.hidden;
-  if (item.spec.role != Role::weight) rows /= p.batch;  // weights are shared by the batch
-  return loops_for(p, machine).gather(p, item, item.spec.role == Role::weight ? 0 : b * rows, rows, d, machine);
+  const bool shared = item.spec.shared_by_batch();
+  if (!shared) rows /= p.batch;
+  return loops_for(p, machine).gather(p, item, shared ? 0 : b * rows, rows, d, machine);
 }
 
 // --- the three loops on the host --------------------------------------------------------------------------------------
 
 template <class Cell, class T>
 void draw_cpu(const Problem& p, const DrawArguments& args, Machine&, const Tensors& t) {
-  const auto fill = [&]<class Element>(Element* out, DrawStream stream, int components, std::int64_t count) {
+  for_each_drawn<Cell, T>(p, t, [&]<class Element>(Element* out, DrawStream stream, int components, std::int64_t count) {
 #pragma omp parallel for schedule(static) if (count > kStepsWorthThreads)
     for (std::int64_t i = 0; i < count; ++i) out[i] = draw_element<Element>(args, stream, components, i);
-  };
-  const Layout<Cell> at = layout_of<Cell>(p);
-  fill(t.data<T>("u"), DrawStream::input, Cell::kInputs, at.u(p.batch, 0, 0, 0));
-  fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
-  fill(t.data<compute_t<T>>("h0"), DrawStream::initial, Cell::kState, at.edge(p.batch, 0, 0));
+  });
 }
 
 template <class Cell, class T>
-double ratio_local_cpu(const Problem& p, Machine&, const Tensors& t) {
+double state_ratio_cpu(const Problem& p, Machine&, const Tensors& t) {
   const Layout<Cell> at = layout_of<Cell>(p);
   const RecurrenceTensors<T> tensors(t);
   const double error_of_gates = gate_error(p.storage, p.gates);
@@ -122,6 +156,11 @@ double ratio_local_cpu(const Problem& p, Machine&, const Tensors& t) {
   return worst;
 }
 
+template <class Cell, class T>
+LocalRatios gradient_ratios_cpu(const Problem&, Machine&, const Tensors&) {
+  throw DeviceError("the local test of gradients is not part of this build yet");
+}
+
 template <class T>
 std::vector<double> gather_cpu(const T* data, std::int64_t first_row, std::int64_t rows, std::int64_t hidden, std::int64_t d) {
   std::vector<double> column(static_cast<std::size_t>(rows));
@@ -132,7 +171,7 @@ std::vector<double> gather_cpu(const T* data, std::int64_t first_row, std::int64
 [[maybe_unused]] const bool registered = [] {
   AllCells::for_each([]<class Cell>() {
     AllStorages::for_each([]<class T>() {
-      recurrence_loops().push_back({"cpu", Cell::name, storage_of<T>, &draw_cpu<Cell, T>, &ratio_local_cpu<Cell, T>,
+      recurrence_loops().push_back({"cpu", Cell::name, storage_of<T>, &draw_cpu<Cell, T>, &state_ratio_cpu<Cell, T>, &gradient_ratios_cpu<Cell, T>,
                                     [](const Problem& p, const Tensors::Item& item, std::int64_t first_row, std::int64_t rows, std::int64_t d, Machine&) {
                                       return item.spec.type == storage_of<T> ? gather_cpu(static_cast<const T*>(item.data), first_row, rows, p.hidden, d)
                                                                              : gather_cpu(static_cast<const compute_t<T>*>(item.data), first_row, rows, p.hidden, d);
@@ -150,7 +189,7 @@ std::vector<RecurrenceLoops>& recurrence_loops() {
 }
 
 const std::vector<Op>& ops() {
-  static const std::vector<Op> list{{"recurrence", &cells, &tensors, &bytes_min, &flops, &special, &why_not, &draw, &ratio_local, &channel}};
+  static const std::vector<Op> list{{"recurrence", &cells, &tensors, &bytes_min, &flops, &special, &why_not, &draw, &local_ratios, &channel}};
   return list;
 }
 
@@ -202,6 +241,20 @@ ChannelData draw_channel(const Problem& p, std::int64_t b, std::int64_t d) {
     });
   });
   return channel;
+}
+
+ChannelGradients draw_gradients(const Problem& p, std::int64_t b, std::int64_t d) {
+  ChannelGradients gradients;
+  with_cell(p.cell, [&]<class Cell>() {
+    AllStorages::for_each([&]<class T>() {
+      if (storage_of<T> != p.storage) return;
+      for (std::int64_t l = 0; l < p.seq_len; ++l) {
+        for (int k = 0; k < grad_components(p, Cell::kState); ++k) gradients.states.push_back(to_compute(drawn<T>(draw_gradient(p.seed, DrawStream::gradient, b, l, k, d))));
+      }
+      for (int k = 0; k < Cell::kState; ++k) gradients.last.push_back(drawn<compute_t<T>>(draw_gradient(p.seed, DrawStream::last_gradient, b, 0, k, d)));
+    });
+  });
+  return gradients;
 }
 
 }  // namespace prnn

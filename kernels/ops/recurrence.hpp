@@ -1,4 +1,4 @@
-// recurrence.hpp: the op "recurrence", h_l = f(h_{l-1}, u_l): how its tensors are drawn and how every element of a result is judged.
+// recurrence.hpp: the op "recurrence", h_l = f(h_{l-1}, u_l), and its gradients: how tensors are drawn and how every element of a result is judged.
 // Element functions stand here once; recurrence.cpp loops over them on the host, recurrence.cu on a device.
 #pragma once
 
@@ -30,6 +30,16 @@ struct ChannelData {
 /// Regenerates channel (b, d) of a problem on the host, bit for bit what draw() puts into device memory.
 ChannelData draw_channel(const Problem&, std::int64_t b, std::int64_t d);
 
+/// The loss's gradients that one channel is given, quantised as ChannelData is. Loss = <grad_h, h> + <grad_last, last>.
+struct ChannelGradients {
+  std::vector<double> states;  // [L, G], G = kState (grad = all) or 1 (grad = output: by the last component alone)
+  std::vector<double> last;    // [kState]
+};
+ChannelGradients draw_gradients(const Problem&, std::int64_t b, std::int64_t d);
+
+/// G of a cell with `states` components.
+inline int grad_components(const Problem& p, int states) { return p.grad == "output" ? 1 : states; }
+
 /// What an element of a drawn tensor is made from; plain values, so that a kernel takes it as an argument.
 struct DrawArguments {
   Regime regime;
@@ -40,7 +50,7 @@ struct DrawArguments {
   std::int64_t text_bytes;
 };
 
-/// Element `index` of u [B, L, kInputs, D], a [kWeights, D] or h0 [B, kState, D], T its storage type.
+/// Element `index` of u [B, L, kInputs, D], a [kWeights, D], h0 or grad_last [B, kState, D], or grad_h [B, L, G, D]; T its storage type.
 template <class T>
 PRNN_HD T draw_element(const DrawArguments& args, DrawStream stream, int components, std::int64_t index) {
   const std::int64_t d = index % args.hidden, row = index / args.hidden;
@@ -48,7 +58,10 @@ PRNN_HD T draw_element(const DrawArguments& args, DrawStream stream, int compone
   const std::int64_t outer = row / components;
   if (stream == DrawStream::weight) return drawn<T>(draw_weight(args.regime, args.seed, k, d));
   if (stream == DrawStream::initial) return drawn<T>(draw_initial(args.regime, args.seed, outer, k, d));
-  return drawn<T>(draw_input(args.regime, args.memory, args.seed, outer / args.seq_len, outer % args.seq_len, k, d, args.seq_len, args.text, args.text_bytes));
+  if (stream == DrawStream::last_gradient) return drawn<T>(draw_gradient(args.seed, stream, outer, 0, k, d));
+  const std::int64_t b = outer / args.seq_len, l = outer % args.seq_len;
+  if (stream == DrawStream::gradient) return drawn<T>(draw_gradient(args.seed, stream, b, l, k, d));
+  return drawn<T>(draw_input(args.regime, args.memory, args.seed, b, l, k, d, args.seq_len, args.text, args.text_bytes));
 }
 
 /// Pointers of one problem; h0 and last are in compute type.
@@ -62,6 +75,63 @@ struct RecurrenceTensors {
 
   explicit RecurrenceTensors(const Tensors& t) : u(t.data<T>("u")), a(t.data<T>("a")), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
 };
+
+/// Pointers of one backward pass; edges and da are in compute type. h is the forward pass's as stored, an exact input.
+///   g_L = grad_last + grad_h_L;  (g_{l-1}, da, du_l) = J_l^T g_l at (h_{l-1}, a, u_l), h_0 = h0, and grad_h_{l-1} added to g_{l-1};  dh0 = g_0
+template <class T>
+struct BackwardTensors {
+  const T* u;                     // [B, L, kInputs, D]
+  const T* a;                     // [kWeights, D]
+  const compute_t<T>* h0;         // [B, kState, D]
+  const T* h;                     // [B, L, kState, D]
+  const T* grad_h;                // [B, L, G, D]
+  const compute_t<T>* grad_last;  // [B, kState, D]
+  T* du;                          // [B, L, kInputs, D]
+  compute_t<T>* da;               // [kWeights, D], summed over b and l
+  compute_t<T>* dh0;              // [B, kState, D]
+  int grad_components;            // G
+
+  explicit BackwardTensors(const Tensors& t)
+      : u(t.data<T>("u")),
+        a(t.data<T>("a")),
+        h0(t.data<compute_t<T>>("h0")),
+        h(t.data<T>("h")),
+        grad_h(t.data<T>("grad_h")),
+        grad_last(t.data<compute_t<T>>("grad_last")),
+        du(t.data<T>("du")),
+        da(t.data<compute_t<T>>("da")),
+        dh0(t.data<compute_t<T>>("dh0")),
+        grad_components(int(t.at("grad_h").spec.shape[2])) {}
+};
+
+/// What step l (0-based) of channel (b, d) is differentiated at: h_{l-1} as stored [kState], a [kWeights], u_l [kInputs]; in X, exact.
+template <class Cell, class T, class X>
+PRNN_HD void load_point(const Layout<Cell>& at, const BackwardTensors<T>& t, std::int64_t b, std::int64_t l, std::int64_t d, X (&h_before)[Cell::kState], X (&a)[Cell::kWeights],
+                        X (&u)[Cell::kInputs]) {
+  for (int k = 0; k < Cell::kState; ++k) h_before[k] = X(l == 0 ? t.h0[at.edge(b, k, d)] : to_compute(t.h[at.h(b, l - 1, k, d)]));
+  for (int k = 0; k < Cell::kWeights; ++k) a[k] = X(to_compute(t.a[at.a(k, d)]));
+  for (int k = 0; k < Cell::kInputs; ++k) u[k] = X(to_compute(t.u[at.u(b, l, k, d)]));
+}
+
+/// g [kState] += grad_h of step l, which has all components or the last.
+template <class Cell, class T, class X>
+PRNN_HD void add_grad_h(const Layout<Cell>& at, const BackwardTensors<T>& t, std::int64_t b, std::int64_t l, std::int64_t d, X (&g)[Cell::kState]) {
+  const int G = t.grad_components, first = Cell::kState - G;
+  for (int k = 0; k < Cell::kState; ++k) {
+    if (k >= first) g[k] = g[k] + X(to_compute(t.grad_h[((b * at.seq_len + l) * G + k - first) * at.hidden + d]));
+  }
+}
+
+/// A non-finite number at a step makes the channel's gradients NaN from that step on towards the start: g reaches every one of them.
+template <class Cell, class X>
+PRNN_HD void guard_adjoint(const X (&h_before)[Cell::kState], const X (&a)[Cell::kWeights], const X (&u)[Cell::kInputs], X (&g)[Cell::kState]) {
+  X poison = X(0) * g[0];
+  for (int k = 1; k < Cell::kState; ++k) poison = poison + X(0) * g[k];
+  for (int k = 0; k < Cell::kState; ++k) poison = poison + X(0) * h_before[k];
+  for (int k = 0; k < Cell::kWeights; ++k) poison = poison + X(0) * a[k];
+  for (int k = 0; k < Cell::kInputs; ++k) poison = poison + X(0) * u[k];
+  g[0] = g[0] + poison;
+}
 
 /// Design section 6, test 1, for step l (0-based) of channel (b, d), in double: the largest over the components of
 /// |h_l - f(h_{l-1}, u_l)| / (g_l + u_s (|h_l| + |J_l| |h_{l-1}|)). For u_s |h| stands storing_error(): the same for every normal number; below
@@ -111,7 +181,8 @@ struct RecurrenceLoops {
   std::string device, cell;
   Storage storage;
   void (*draw)(const Problem&, const DrawArguments&, Machine&, const Tensors&);
-  double (*ratio_local)(const Problem&, Machine&, const Tensors&);
+  double (*state_ratio)(const Problem&, Machine&, const Tensors&);
+  LocalRatios (*gradient_ratios)(const Problem&, Machine&, const Tensors&);
   /// Column d of rows first_row .. first_row + rows - 1 of a tensor seen as [row, D], as double [rows].
   std::vector<double> (*gather)(const Problem&, const Tensors::Item&, std::int64_t first_row, std::int64_t rows, std::int64_t d, Machine&);
 };
@@ -120,6 +191,20 @@ std::vector<RecurrenceLoops>& recurrence_loops();
 template <class Cell>
 Layout<Cell> layout_of(const Problem& problem) {
   return {problem.batch, problem.seq_len, problem.hidden};
+}
+
+/// fill(pointer, stream, components, elements) for every tensor of the problem that is drawn.
+template <class Cell, class T, class F>
+void for_each_drawn(const Problem& p, const Tensors& t, F&& fill) {
+  const Layout<Cell> at = layout_of<Cell>(p);
+  const std::int64_t edges = at.edge(p.batch, 0, 0);
+  fill(t.data<T>("u"), DrawStream::input, Cell::kInputs, at.u(p.batch, 0, 0, 0));
+  fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
+  fill(t.data<compute_t<T>>("h0"), DrawStream::initial, Cell::kState, edges);
+  if (p.pass == "forward") return;
+  const int G = grad_components(p, Cell::kState);
+  fill(t.data<T>("grad_h"), DrawStream::gradient, G, at.position(p.batch, 0, 0) * G);
+  fill(t.data<compute_t<T>>("grad_last"), DrawStream::last_gradient, Cell::kState, edges);
 }
 
 }  // namespace prnn

@@ -1,4 +1,4 @@
-// draws.hpp: random weights, inputs and initial states. Counter-based (Philox 4x32-10, Salmon et al. 2011, "Parallel random numbers: as
+// draws.hpp: random weights, inputs, initial states and gradients. Counter-based (Philox 4x32-10, Salmon et al. 2011, "Parallel random numbers: as
 // easy as 1, 2, 3") at (seed, tensor, b, l, k, d): any single value can be regenerated anywhere, bitwise equal on host, device and emulator.
 #pragma once
 
@@ -32,7 +32,7 @@ PRNN_HD inline Philox philox(Philox counter, std::uint32_t key0, std::uint32_t k
 }
 
 /// What a stream of draws belongs to: no two tensors share a counter.
-enum class DrawStream : std::uint32_t { weight = 1, input = 2, initial = 3, embedding = 4 };
+enum class DrawStream : std::uint32_t { weight = 1, input = 2, initial = 3, embedding = 4, gradient = 5, last_gradient = 6 };
 
 PRNN_HD inline Philox draw_bits(std::uint64_t seed, DrawStream stream, std::int64_t b, std::int64_t l, int k, std::int64_t d) {
   const Philox counter{{std::uint32_t(d), std::uint32_t(l), std::uint32_t(b), (std::uint32_t(stream) << 16) | std::uint32_t(k)}};
@@ -78,6 +78,11 @@ PRNN_HD inline double draw_input(const Regime& regime, Memory memory, std::uint6
 /// Component k of the initial state of (b, d).
 PRNN_HD inline double draw_initial(const Regime& regime, std::uint64_t seed, std::int64_t b, int k, std::int64_t d) {
   return regime.random_h0 ? double(normal_integer(draw_bits(seed, DrawStream::initial, b, 0, k, d))) * (1.0 / kNormalDeviation) : 0.0;
+}
+
+/// Component k of the loss's gradient by h_l of (b, d), or (l = 0) by its last state, N(0, 1).
+PRNN_HD inline double draw_gradient(std::uint64_t seed, DrawStream stream, std::int64_t b, std::int64_t l, int k, std::int64_t d) {
+  return double(normal_integer(draw_bits(seed, stream, b, l, k, d))) * (1.0 / kNormalDeviation);
 }
 
 /// double -> storage through compute type: the one rounding path of every drawn value.

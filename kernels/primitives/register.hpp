@@ -23,16 +23,22 @@ std::string why_not(const Problem& p) {
   if constexpr (requires { Run::kApproximates; }) return Run::why_not(p);
   return std::string(Run::kName) + " has exact gates alone";
 }
+/// The pass of a Run class: its kPass, else forward.
+template <class Run>
+constexpr const char* pass_of() {
+  if constexpr (requires { Run::kPass; }) return Run::kPass;
+  else return "forward";
+}
 }  // namespace detail
 
 /// Registers S<Cell, Storage> for every pair. S is a Run with a constructor (const Problem&, Machine&) and static members
-/// kName, kIterates, kDeterministic, workspace_bytes(const Problem&) and why_not(const Problem&); kApproximates where gates may be approximate.
+/// kName, kIterates, kDeterministic, workspace_bytes(const Problem&) and why_not(const Problem&); kApproximates where gates may be approximate; kPass = "backward" for a solver of that pass.
 template <template <class, class> class S>
 bool register_solver(const char* device) {
   AllCells::for_each([&]<class Cell>() {
     AllStorages::for_each([&]<class T>() {
       using Run = S<Cell, T>;
-      solvers().push_back({Run::kName, device, Cell::name, storage_of<T>, Run::kIterates, Run::kDeterministic, &detail::why_not<Run>, &Run::workspace_bytes,
+      solvers().push_back({Run::kName, device, Cell::name, storage_of<T>, detail::pass_of<Run>(), Run::kIterates, Run::kDeterministic, &detail::why_not<Run>, &Run::workspace_bytes,
                            [](const Problem& problem, Machine& machine) -> std::unique_ptr<prnn::Run> { return std::make_unique<Run>(problem, machine); }});
     });
   });

@@ -1,0 +1,86 @@
+// seq_stepwise_backward.cu: the gradients of the recurrence, one launch a step from the last to the first, a thread a channel; one more launch sums da over the batch.
+//   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D], h [B, L, kState, D], grad_h [B, L, G, D], grad_last [B, kState, D]
+//   -> du [B, L, kInputs, D], da [kWeights, D], dh0 [B, kState, D]
+// Danieli et al. 2025 (arXiv:2510.21450), eq. 2.6, solved step by step; gates are computed again, nothing but h is stored.
+#include <algorithm>
+#include <vector>
+
+#include "kernels/primitives/adjoint.cuh"
+#include "kernels/primitives/register.hpp"
+
+namespace prnn::PRNN_BACKEND {
+
+/// Step l of every channel. g travels between launches in dh0 [B, kState, D], da in sums [B, kWeights, D].
+template <class Cell, class T>
+PRNN_KERNEL adjoint_kernel(Layout<Cell> at, std::int64_t l, BackwardTensors<T> t, CompensatedSum<compute_t<T>>* sums, std::int64_t* nonfinite) {
+  using C = compute_t<T>;
+  const std::int64_t channel = block_index() * thread_count() + thread_index();
+  const Place place = place_of_channel(at, channel);
+  const std::int64_t b = place.b, d = place.d;
+  bool bad = false;
+  if (channel < at.channels()) {
+    const bool first = l + 1 == at.seq_len;
+    CompensatedSum<C>* const mine = sums + b * at.a(Cell::kWeights, 0);
+    C g[Cell::kState];
+    CompensatedSum<C> da[Cell::kWeights];
+    PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) g[i] = (first ? t.grad_last : t.dh0)[at.edge(b, i, d)];
+    PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) da[k] = first ? CompensatedSum<C>(C(0)) : mine[at.a(k, d)];
+    adjoint_step(at, t, b, l, d, g, da);
+    PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) t.dh0[at.edge(b, i, d)] = g[i];
+    PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) mine[at.a(k, d)] = da[k];
+    bad = !all_finite(g);
+  }
+  if (l == 0) report_first_nan_gradient(at, t.du, bad, place, nonfinite + block_index());
+}
+
+template <class Cell, class T>
+class SeqStepwiseBackward final : public Run {
+  using C = compute_t<T>;
+
+ public:
+  static constexpr const char* kName = "seq_stepwise";
+  static constexpr const char* kPass = "backward";
+  static constexpr bool kIterates = false, kDeterministic = true;
+  static std::int64_t workspace_bytes(const Problem& p) { return sums_bytes(p) + ceil_div(p.batch * p.hidden, sequential_policy(p).threads) * std::int64_t(sizeof(std::int64_t)); }
+  static std::string why_not(const Problem& p) { return sequential_why_not(kName, p); }
+
+  SeqStepwiseBackward(const Problem& p, Machine& machine)
+      : at_(layout_of<Cell>(p)),
+        policy_(sequential_policy(p)),
+        accumulate_(p.accumulate_da),
+        blocks_(ceil_div(at_.channels(), policy_.threads)),
+        machine_(machine),
+        sums_(machine, sums_bytes(p)),
+        nonfinite_(machine, blocks_ * std::int64_t(sizeof(std::int64_t))) {}
+
+  Policy policy() const override { return {{"threads", policy_.threads}}; }
+  int launches() const override { return int(at_.seq_len) + 1; }
+  void launch(const Tensors& tensors, Stream stream) override {
+    const BackwardTensors<T> t(tensors);
+    auto* const sums = sums_.as<CompensatedSum<C>>();
+    for (std::int64_t l = at_.seq_len - 1; l >= 0; --l)
+      prnn::PRNN_BACKEND::launch(&adjoint_kernel<Cell, T>, blocks_, policy_.threads, 0, stream, at_, l, t, sums, nonfinite_.as<std::int64_t>());
+    prnn::PRNN_BACKEND::launch(&combine_batch_kernel<Cell, C>, ceil_div(at_.a(Cell::kWeights, 0), policy_.threads), policy_.threads, 0, stream, at_,
+                               static_cast<const CompensatedSum<C>*>(sums), accumulate_, t.da);
+  }
+  Outcome outcome() override {
+    std::vector<std::int64_t> first(static_cast<std::size_t>(blocks_));
+    machine_.download(first.data(), nonfinite_.data(), nonfinite_.bytes());
+    return {.nonfinite = place_of_gradient(at_, *std::min_element(first.begin(), first.end()))};
+  }
+
+ private:
+  static std::int64_t sums_bytes(const Problem& p) { return p.batch * Cell::kWeights * p.hidden * std::int64_t(sizeof(CompensatedSum<C>)); }
+
+  const Layout<Cell> at_;
+  const SequentialPolicy policy_;
+  const bool accumulate_;
+  const std::int64_t blocks_;
+  Machine& machine_;
+  const Buffer sums_;       // [B, kWeights, D] CompensatedSum<C>
+  const Buffer nonfinite_;  // [blocks] int64
+};
+
+PRNN_REGISTER_SOLVER(SeqStepwiseBackward, kDevice);
+
+}  // namespace prnn::PRNN_BACKEND
