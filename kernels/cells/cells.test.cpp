@@ -10,36 +10,17 @@
 #include <Eigen/Core>
 
 #include "kernels/cells/all.hpp"
+#include "kernels/cells/testing.hpp"
 #include "reference/mp.hpp"
 #include "reference/thresholds.hpp"
 
 namespace prnn {
 namespace {
 
-/// A random point (h, a, u), exact in float: not a solution of anything.
-template <class Cell>
-struct Point {
-  double h[Cell::kState], a[Cell::kWeights], u[Cell::kInputs];
-
-  explicit Point(std::mt19937& random) {
-    const auto draw = [&](double size) { return double(float(size * (2.0 * double(random()) / 4294967296.0 - 1))); };
-    for (double& x : h) x = draw(1);
-    for (double& x : a) x = draw(2);
-    for (double& x : u) x = draw(3);
-  }
-  /// Component n of (h, a, u) in that order.
-  double& at(int n) { return n < Cell::kState ? h[n] : n < Cell::kState + Cell::kWeights ? a[n - Cell::kState] : u[n - Cell::kState - Cell::kWeights]; }
-  static constexpr int kSize = Cell::kState + Cell::kWeights + Cell::kInputs;
-};
-
-template <class T, std::size_t N>
-void copy(const double (&from)[N], T (&to)[N]) {
-  for (std::size_t i = 0; i < N; ++i) to[i] = T(from[i]);
-}
-
-template <class Cell>
-class EveryCell : public ::testing::Test {};
-using CellTypes = ::testing::Types<GruDiag, LstmCifgDiag, ElmanDiag>;
+using testing::CellTypes;
+using testing::copy;
+using testing::EveryCell;
+using testing::Point;
 TYPED_TEST_SUITE(EveryCell, CellTypes);
 
 /// f(x) [kState] at 50 digits with component n of the point moved by `by`.
