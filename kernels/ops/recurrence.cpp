@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/ops/gradients.hpp"
 #include "kernels/primitives/register.hpp"
 
 namespace prnn {
@@ -157,8 +158,32 @@ double state_ratio_cpu(const Problem& p, Machine&, const Tensors& t) {
 }
 
 template <class Cell, class T>
-LocalRatios gradient_ratios_cpu(const Problem&, Machine&, const Tensors&) {
-  throw DeviceError("the local test of gradients is not part of this build yet");
+LocalRatios gradient_ratios_cpu(const Problem& p, Machine&, const Tensors& tensors) {
+  const Layout<Cell> at = layout_of<Cell>(p);
+  const BackwardTensors<T> t(tensors);
+  std::vector<GradientTerms> terms(static_cast<std::size_t>(p.batch * at.a(Cell::kWeights, 0)));
+  double worst_du = 0, worst_da = 0, worst_dh0 = 0;
+#pragma omp parallel if (steps(p) > kStepsWorthThreads / 8)
+  {
+    double du = 0, da = 0, dh0 = 0;
+    with_gate_error<T>(p, [&]<bool kApproximate>() {
+#pragma omp for collapse(2) schedule(static)
+      for (std::int64_t b = 0; b < p.batch; ++b) {
+        for (std::int64_t d = 0; d < p.hidden; ++d) judge_gradients<Cell, T, kApproximate>(at, t, b, d, terms.data(), du, dh0);
+      }
+    });
+#pragma omp for schedule(static) nowait
+    for (std::int64_t d = 0; d < p.hidden; ++d) {
+      for (int k = 0; k < Cell::kWeights; ++k) keep_largest(da, judge_weight<Cell>(at, terms.data(), t, k, d));
+    }
+#pragma omp critical
+    {
+      keep_largest(worst_du, du);
+      keep_largest(worst_da, da);
+      keep_largest(worst_dh0, dh0);
+    }
+  }
+  return {.h = {}, .du = worst_du, .da = worst_da, .dh0 = worst_dh0};
 }
 
 template <class T>

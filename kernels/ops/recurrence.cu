@@ -1,7 +1,7 @@
 // recurrence.cu: the loops of the op "recurrence" on a device: draw the inputs, judge every step, gather a channel.
 #include <algorithm>
 
-#include "kernels/ops/recurrence.hpp"
+#include "kernels/ops/gradients.hpp"
 #include "kernels/primitives/device.cuh"
 #include "kernels/primitives/register.hpp"
 
@@ -53,9 +53,41 @@ double state_ratio(const Problem& p, Machine& machine, const Tensors& t) {
   return ratio;
 }
 
+/// Largest ratios of du, da and dh0, in this order, at worst [3].
+template <class Cell, class T, bool kApproximate>
+PRNN_KERNEL judge_gradients_kernel(Layout<Cell> at, BackwardTensors<T> t, GradientTerms* terms, double* worst) {
+  const std::int64_t channel = block_index() * thread_count() + thread_index();
+  if (channel >= at.channels()) return;
+  double du = 0, dh0 = 0;
+  judge_gradients<Cell, T, kApproximate>(at, t, channel / at.hidden, channel % at.hidden, terms, du, dh0);
+  if (!(du <= 0)) atomic_max_magnitude(worst, du);
+  if (!(dh0 <= 0)) atomic_max_magnitude(worst + 2, dh0);
+}
+
 template <class Cell, class T>
-LocalRatios gradient_ratios(const Problem&, Machine&, const Tensors&) {
-  throw DeviceError("the local test of gradients is not part of this build yet");
+PRNN_KERNEL judge_weights_kernel(Layout<Cell> at, BackwardTensors<T> t, const GradientTerms* terms, double* worst) {
+  const std::int64_t i = block_index() * thread_count() + thread_index();
+  if (i >= at.a(Cell::kWeights, 0)) return;
+  const double da = judge_weight<Cell>(at, terms, t, int(i / at.hidden), i % at.hidden);
+  if (!(da <= 0)) atomic_max_magnitude(worst + 1, da);
+}
+
+template <class Cell, class T>
+LocalRatios gradient_ratios(const Problem& p, Machine& machine, const Tensors& tensors) {
+  constexpr int kFew = 64;  // threads a block: a channel is long work, and registers are short
+  const Layout<Cell> at = layout_of<Cell>(p);
+  const BackwardTensors<T> t(tensors);
+  const std::int64_t weights = at.a(Cell::kWeights, 0);
+  double ratios[3];
+  const Buffer worst(machine, sizeof ratios), terms(machine, p.batch * weights * std::int64_t(sizeof(GradientTerms)));
+  machine.fill(worst.data(), 0, sizeof ratios);
+  with_gate_error<T>(p, [&]<bool kApproximate>() {
+    launch(&judge_gradients_kernel<Cell, T, kApproximate>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at, t, terms.as<GradientTerms>(), worst.as<double>());
+  });
+  launch(&judge_weights_kernel<Cell, T>, (weights + kThreads - 1) / kThreads, kThreads, 0, machine.stream(), at, t, static_cast<const GradientTerms*>(terms.data()),
+         worst.as<double>());
+  machine.download(ratios, worst.data(), sizeof ratios);
+  return {.h = {}, .du = ratios[0], .da = ratios[1], .dh0 = ratios[2]};
 }
 
 template <class T>

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "kernels/ops/testing.hpp"
 #include "kernels/primitives/register.hpp"
@@ -59,7 +61,46 @@ TEST(RecurrenceOp, NamesWhatThisBuildLacks) {
     EXPECT_NE(op.why_not(p).find(words), std::string::npos) << words << ": " << op.why_not(p);
   };
   lacks([](Problem& p) { p.scope = "layer"; }, "'layer'");
-  lacks([](Problem& p) { p.pass = "backward"; }, "'backward'");
+  lacks([](Problem& p) { p.grad = "output"; }, "'output'");  // of pass forward
+  for (const char* pass : {"backward", "both"}) {
+    for (const char* grad : {"all", "output"}) {
+      Problem p = problem_of("gru_diag");
+      p.pass = pass;
+      p.grad = grad;
+      EXPECT_EQ(op.why_not(p), "") << pass << " " << grad;
+    }
+  }
+}
+
+TEST(RecurrenceOp, DeclaresShapesAndBytesOfTheGradients) {
+  const Op& op = find_op("recurrence");
+  for (const bool both : {false, true}) {
+    for (const bool output : {false, true}) {
+      Problem p = problem_of("lstm_cifg_diag", Storage::f16);
+      p.pass = both ? "both" : "backward";
+      p.grad = output ? "output" : "all";
+      std::map<std::string, std::vector<std::int64_t>> given, written;
+      for (const TensorSpec& spec : op.tensors(p)) {
+        (spec.written() ? written : given)[spec.name] = spec.shape;
+        const bool edge = spec.name == "h0" || spec.name == "last" || spec.name == "grad_last" || spec.name == "da" || spec.name == "dh0";
+        EXPECT_EQ(spec.type, edge ? Storage::f32 : Storage::f16) << spec.name;
+        EXPECT_EQ(spec.shared_by_batch(), spec.name == "a" || spec.name == "da") << spec.name;
+      }
+      const std::vector<std::int64_t> u{2, 7, 3, 5}, a{5, 5}, edge{2, 2, 5}, h{2, 7, 2, 5};
+      std::map<std::string, std::vector<std::int64_t>> expected_given{{"u", u}, {"a", a}, {"h0", edge}, {"grad_h", {2, 7, output ? 1 : 2, 5}}, {"grad_last", edge}};
+      std::map<std::string, std::vector<std::int64_t>> expected_written{{"du", u}, {"da", a}, {"dh0", edge}};
+      (both ? expected_written : expected_given)["h"] = h;
+      if (both) expected_written["last"] = edge;
+      EXPECT_EQ(given, expected_given);
+      EXPECT_EQ(written, expected_written);
+      const int G = output ? 1 : 2;
+      EXPECT_EQ(op.bytes_min(p), 2 * (2 * 7 * 5) * (2 * 3 + 2 + G + (both ? 3 + 2 : 0)));
+      // A step forward is 5 multiply-adds, 3 sums, two blends of 3 and 2 for each of 4 gates; backward that, 3 a gate, 4 for each of 7 products, and G.
+      const std::int64_t forward = 10 + 3 + 6 + 8, backward = forward + 12 + 28 + G;
+      EXPECT_EQ(op.flops(p), (2 * 7 * 5) * (backward + both * forward));
+      EXPECT_EQ(op.special(p), (2 * 7 * 5) * 4 * 2 * (1 + both));
+    }
+  }
 }
 
 TEST(RecurrenceOp, DrawsOnTheMachineWhatTheReferenceRegenerates) {
@@ -80,6 +121,50 @@ TEST(RecurrenceOp, DrawsOnTheMachineWhatTheReferenceRegenerates) {
       }
     }
   }
+}
+
+TEST(RecurrenceOp, DrawsGradientsAndTheStatesThatBackwardIsGiven) {
+  const auto machine = testing::open_machine("cpu");
+  for (const Storage storage : kStorages) {
+    for (const char* grad : {"all", "output"}) {
+      Problem p = problem_of("lstm_cifg_diag", storage);
+      Workbench forward(p, *machine);
+      forward.solve("seq_stepwise");
+      p.grad = grad;
+      p.pass = "both";
+      const Workbench both(p, *machine);
+      p.pass = "backward";
+      p.iteration_limit = 1;  // no state is drawn by what a case asks of its solver
+      const Workbench bench(p, *machine);
+      for (const char* name : {"u", "a", "h0", "h"}) EXPECT_EQ(bench.bytes(name), forward.bytes(name)) << name;
+      for (const char* name : {"u", "a", "h0", "grad_h", "grad_last"}) EXPECT_EQ(bench.bytes(name), both.bytes(name)) << name;
+      for (std::int64_t b = 0; b < p.batch; ++b) {
+        for (std::int64_t d = 0; d < p.hidden; ++d) {
+          const ChannelGradients channel = draw_gradients(p, b, d);
+          EXPECT_EQ(bench.channel("grad_h", b, d), channel.states);
+          EXPECT_EQ(bench.channel("grad_last", b, d), channel.last);
+        }
+      }
+    }
+  }
+}
+
+TEST(RecurrenceOp, GradientsAreNormalAndDifferEverywhere) {
+  Problem p = problem_of("lstm_cifg_diag", Storage::f64);
+  p.seq_len = 500;
+  double sum = 0, squares = 0;
+  std::set<double> distinct;
+  for (std::int64_t d = 0; d < p.hidden; ++d) {
+    for (std::int64_t b = 0; b < p.batch; ++b) {
+      ChannelGradients channel = draw_gradients(p, b, d);
+      channel.states.insert(channel.states.end(), channel.last.begin(), channel.last.end());
+      for (const double x : channel.states) sum += x, squares += x * x, distinct.insert(x);
+    }
+  }
+  const double n = 2 * 5 * 501 * 2;
+  EXPECT_LE(std::fabs(sum / n), 6 / std::sqrt(n));  // six deviations of a mean, and of a deviation
+  EXPECT_LE(std::fabs(std::sqrt(squares / n) - 1), 6 / std::sqrt(2 * n));
+  EXPECT_GE(distinct.size(), 0.9 * n);  // of 2^19 values: some meet by chance, a repeated counter halves them
 }
 
 TEST(RecurrenceOp, RegimesDrawWhatTheDesignSays) {
@@ -219,6 +304,122 @@ TEST(LocalRatio, WantsNanAfterANonFiniteInputAndOnlyThere) {
   h[std::size_t(at.h(1, 5, 0, 4))] = 0.25f;  // a number where there can be none
   bench.put("h", h);
   EXPECT_FALSE(passes(bench.ratio_local()));
+}
+
+/// Right gradients to damage.
+template <class Cell, class T>
+std::unique_ptr<Workbench> differentiated(Machine& machine, const char* pass = "backward") {
+  Problem p = problem_of(Cell::name, storage_of<T>);
+  p.pass = pass;
+  auto bench = std::make_unique<Workbench>(p, machine);
+  bench->solve("seq_stepwise");
+  return bench;
+}
+
+LocalRatios ratios_of(const Workbench& bench) { return find_op("recurrence").local_ratios(bench.problem, bench.machine, bench.tensors); }
+
+TEST(GradientRatios, RejectADamagedElementWhereverItStandsAndNameItsTensor) {
+  const auto machine = testing::open_machine("cpu");
+  AllCells::for_each([&]<class Cell>() {
+    const auto bench = differentiated<Cell, float>(*machine, "both");
+    const LocalRatios right = ratios_of(*bench);
+    EXPECT_TRUE(right.h && passes(right.worst()));
+    const auto at = [](LocalRatios& ratios, std::string_view name) -> std::optional<double>& { return name == "du" ? ratios.du : name == "da" ? ratios.da : ratios.dh0; };
+    for (const char* name : {"du", "da", "dh0"}) {
+      const std::vector<float> values = bench->template values<float>(name);
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        std::vector<float> damaged = values;
+        for (const float wrong : {values[i] + 1e-3f, std::nanf(""), INFINITY}) {
+          damaged[i] = wrong;
+          bench->put(name, damaged);
+          LocalRatios found = ratios_of(*bench);
+          EXPECT_FALSE(passes(at(found, name).value())) << Cell::name << " " << name << " " << i;
+          EXPECT_FALSE(passes(found.worst()));
+          at(found, name) = at(const_cast<LocalRatios&>(right), name);
+          EXPECT_EQ(found.worst(), right.worst()) << "no other tensor is to blame";
+        }
+      }
+      bench->put(name, values);
+    }
+  });
+}
+
+TEST(GradientRatios, RejectPoisonAndANumberWhereThereCanBeNone) {
+  const auto machine = testing::open_machine("cpu");
+  const auto bench = differentiated<GruDiag, float>(*machine);
+  std::vector<float> u = bench->values<float>("u");
+  const Layout<GruDiag> at{2, 7, 5};
+  u[std::size_t(at.u(1, 3, 2, 4))] = INFINITY;
+  bench->put("u", u);
+  bench->solve("seq_stepwise");
+  EXPECT_TRUE(passes(bench->ratio_local()));
+  for (const auto& [name, index] : {std::pair{"du", at.u(1, 2, 1, 4)}, {"da", at.a(2, 4)}, {"dh0", at.edge(1, 0, 4)}}) {
+    std::vector<float> values = bench->values<float>(name);
+    ASSERT_TRUE(std::isnan(values[std::size_t(index)])) << name;
+    const std::vector<float> right = values;
+    values[std::size_t(index)] = 0.25f;
+    bench->put(name, values);
+    EXPECT_FALSE(passes(bench->ratio_local())) << name;
+    bench->put(name, right);
+  }
+  bench->poison_outputs();
+  const LocalRatios poisoned = ratios_of(*bench);
+  for (const auto& ratio : {poisoned.du, poisoned.da, poisoned.dh0}) EXPECT_TRUE(std::isnan(ratio.value()));
+}
+
+TEST(GradientRatios, TakeTheRoundingOfASixteenBitTypeAndNoMore) {
+  const auto machine = testing::open_machine("cpu");
+  const auto check = [&]<class T>() {
+    const auto bench = differentiated<LstmCifgDiag, T>(*machine);
+    const std::vector<T> du = bench->template values<T>("du");
+    EXPECT_TRUE(passes(bench->ratio_local()));
+    std::vector<T> moved = du;
+    for (T& x : moved) x.bits = std::uint16_t(x.bits + 64);  // by 64 units in the last place, 128 roundings
+    bench->put("du", moved);
+    EXPECT_FALSE(passes(bench->ratio_local()));
+  };
+  check.template operator()<Bf16>();
+  check.template operator()<F16>();
+}
+
+TEST(GradientRatios, TakeInfinityWhereTheStorageTypeHasNoSuchNumberAndOnlyThere) {
+  const auto machine = testing::open_machine("cpu");
+  const auto bench = differentiated<GruDiag, F16>(*machine);
+  const Layout<GruDiag> at{2, 7, 5};
+  std::vector<float> last = bench->values<float>("grad_last");
+  last[std::size_t(at.edge(0, 0, 1))] = 1e7f;  // du of the last step is some 1e6, beyond 65504
+  bench->put("grad_last", last);
+  bench->solve("seq_stepwise");
+  std::vector<F16> du = bench->values<F16>("du");
+  std::size_t infinite = du.size();
+  for (std::size_t i = 0; i < du.size(); ++i) {
+    if (std::isinf(to_compute(du[i]))) infinite = i;
+  }
+  ASSERT_LT(infinite, du.size());
+  EXPECT_TRUE(passes(bench->ratio_local()));
+  du[infinite].bits ^= 0x8000;
+  bench->put("du", du);
+  EXPECT_FALSE(passes(bench->ratio_local()));
+}
+
+TEST(GradientRatios, AskNothingOfAChannelBeyondTheRangeOfItsType) {
+  const auto machine = testing::open_machine("cpu");
+  const auto bench = differentiated<GruDiag, float>(*machine);
+  const Layout<GruDiag> at{2, 7, 5};
+  std::vector<float> last = bench->values<float>("grad_last");
+  last[std::size_t(at.edge(0, 0, 1))] = 0x1p97f;
+  bench->put("grad_last", last);
+  bench->poison_outputs();
+  EXPECT_TRUE(std::isnan(bench->ratio_local())) << "the other channels are judged";
+  bench->solve("seq_stepwise");
+  EXPECT_TRUE(passes(bench->ratio_local()));
+  std::vector<float> du = bench->values<float>("du");
+  du[std::size_t(at.u(0, 6, 0, 1))] = 7;
+  bench->put("du", du);
+  EXPECT_TRUE(passes(bench->ratio_local()));
+  last[std::size_t(at.edge(0, 0, 1))] = 0x1p95f;
+  bench->put("grad_last", last);
+  EXPECT_FALSE(passes(bench->ratio_local()));
 }
 
 TEST(MaxOrNan, NeverLosesANan) {

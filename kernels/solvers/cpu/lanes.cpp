@@ -5,6 +5,8 @@
 // go as many at a time as a vector has bytes, in f32 four vectors whose instructions alternate. `runs`, one byte a lane, makes the compiler do that.
 #include "kernels/solvers/cpu/lanes.hpp"
 
+#include "kernels/primitives/adjoint.hpp"
+
 namespace prnn::cpu {
 namespace {
 
@@ -61,12 +63,44 @@ inline void advance_lanes(void* state, const void* all_rows, int first, int lane
   }
 }
 
+template <int kBytes, class Cell, class C>
+inline void lanes_back(void* lanes_state, int lanes) {
+  AdjointLanes<Cell, C>& s = *static_cast<AdjointLanes<Cell, C>*>(lanes_state);
+  constexpr int K = Cell::kState, W = Cell::kWeights, I = Cell::kInputs;
+  for (int group = 0; group < lanes; group += kBytes) {
+#pragma omp simd simdlen(kBytes)
+    for (int lane = group; lane < group + kBytes; ++lane) {
+      C h_before[K], a[W], u[I], g[K], du[I];
+      CompensatedSum<C> da[W];
+      for (int i = 0; i < K; ++i) h_before[i] = s.h_before[i][lane], g[i] = s.g[i][lane];
+      for (int k = 0; k < W; ++k) a[k] = s.a[k][lane], da[k].sum = s.sum[k][lane], da[k].lost = s.lost[k][lane];
+      for (int k = 0; k < I; ++k) u[k] = s.u[k][lane];
+      adjoint_step<Cell>(h_before, a, u, g, da, du);
+      for (int i = 0; i < K; ++i) s.g[i][lane] = g[i];
+      for (int k = 0; k < W; ++k) s.sum[k][lane] = da[k].sum, s.lost[k][lane] = da[k].lost;
+      for (int k = 0; k < I; ++k) s.du[k][lane] = du[k];
+    }
+  }
+}
+
 // flatten: were one call left inside the loop, there would be no vectors.
 template <bool kProducts, class Cell, class T>
 [[gnu::flatten]] void advance_16(void* state, const void* rows, int first, int lanes) {
   advance_lanes<16, kProducts, Cell, T>(state, rows, first, lanes);
 }
+template <class Cell, class C>
+[[gnu::flatten]] void back_16(void* lanes_state, int lanes) {
+  lanes_back<16, Cell, C>(lanes_state, lanes);
+}
 #if defined(__x86_64__)
+template <class Cell, class C>
+[[gnu::flatten, gnu::target("avx2")]] void back_32(void* lanes_state, int lanes) {
+  lanes_back<32, Cell, C>(lanes_state, lanes);
+}
+template <class Cell, class C>
+[[gnu::flatten, gnu::target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")]] void back_64(void* lanes_state, int lanes) {
+  lanes_back<64, Cell, C>(lanes_state, lanes);
+}
 template <bool kProducts, class Cell, class T>
 [[gnu::flatten, gnu::target("avx2")]] void advance_32(void* state, const void* rows, int first, int lanes) {
   advance_lanes<32, kProducts, Cell, T>(state, rows, first, lanes);
@@ -84,6 +118,15 @@ Advance advance_for(int vector_bytes) {
   if (vector_bytes == 32) return advance_32<kProducts, Cell, T>;
 #endif
   return advance_16<kProducts, Cell, T>;
+}
+
+template <class Cell, class C>
+StepBack step_back_for(int vector_bytes) {
+#if defined(__x86_64__)
+  if (vector_bytes == 64) return back_64<Cell, C>;
+  if (vector_bytes == 32) return back_32<Cell, C>;
+#endif
+  return back_16<Cell, C>;
 }
 
 }  // namespace
@@ -106,6 +149,14 @@ Advance advance_of(std::string_view cell, Storage storage, bool products, int ve
         if (products) found = advance_for<true, Cell, T>(vector_bytes);
       }
     });
+  });
+  return found;
+}
+
+StepBack step_back_of(std::string_view cell, Storage compute, int vector_bytes) {
+  StepBack found = nullptr;
+  AllCells::for_each([&]<class Cell>() {
+    if (cell == Cell::name) found = compute == Storage::f64 ? step_back_for<Cell, double>(vector_bytes) : step_back_for<Cell, float>(vector_bytes);
   });
   return found;
 }

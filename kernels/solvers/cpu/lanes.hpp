@@ -1,4 +1,4 @@
-// lanes.hpp: channels side by side in vectors, walked along the sequence: what seq_fused and shooting are made of. lanes.cpp: one step of them.
+// lanes.hpp: channels side by side in vectors, walked along the sequence: what seq_fused and shooting are made of. lanes.cpp: one step of them, and one back.
 #pragma once
 
 #include <omp.h>
@@ -58,6 +58,21 @@ struct Rows {
 using Advance = void (*)(void* state, const void* rows, int first, int lanes);
 /// With products: compute types only.
 Advance advance_of(std::string_view cell, Storage, bool products, int vector_bytes);
+
+/// What lanes of the backward pass compute with, and what one step of it takes and gives.
+template <class Cell, class C>
+struct AdjointLanes {
+  static constexpr int kLanes = kMostVectorBytes;
+
+  alignas(kMostVectorBytes) C a[Cell::kWeights][kLanes];
+  alignas(kMostVectorBytes) C g[Cell::kState][kLanes];                                    // of the step's end before, of its start after it
+  alignas(kMostVectorBytes) C sum[Cell::kWeights][kLanes], lost[Cell::kWeights][kLanes];  // CompensatedSum of da
+  alignas(kMostVectorBytes) C h_before[Cell::kState][kLanes], u[Cell::kInputs][kLanes], du[Cell::kInputs][kLanes];
+};
+
+/// One step back of lanes 0 .. lanes - 1, rounded up to a multiple of vector_bytes. lanes_state: AdjointLanes<Cell, C>, C of Storage f32 or f64.
+using StepBack = void (*)(void* lanes_state, int lanes);
+StepBack step_back_of(std::string_view cell, Storage compute, int vector_bytes);
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Strips of lanes
