@@ -163,7 +163,7 @@ TEST_F(Program, RefusesBadSuitesNamingFileAndLine) {
   refused_suite(std::string(kSmall) + "hiden = 3\n", "bad.toml:6: unknown key 'hiden' in suite; did you mean 'hidden'?");
   refused_suite("title = \"t\"\ncells = [\"gru_dag\"]\nsolvers = [\"seq_fused\"]\n", "bad.toml:2: unknown cell 'gru_dag'; did you mean 'gru_diag'?");
   refused_suite("title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"seq_fussed\"]\n", "bad.toml:3: unknown solver 'seq_fussed'; did you mean 'seq_fused'?");
-  refused_suite("title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"auto\"]\npasses = \"both\"\n", "bad.toml:4: pass 'both' is not part of this build yet");
+  refused_suite("title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"auto\"]\nscope = \"layer\"\n", "bad.toml:4: scope 'layer' is not part of this build yet");
   refused_suite(std::string(kSmall) + "regime = \"papr\"\n", "bad.toml:6: unknown regime 'papr'; did you mean 'paper'?");
   for (const char* value : {"0", "-3", "4294967296", "1.5", "\"8\"", "[]", "true", "{ pow2 = [9, 2] }", "99999999999999999999"})
     refused_suite(std::string(kSmall) + "batch = " + value + "\n", "bad.toml:6: ");

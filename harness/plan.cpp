@@ -60,6 +60,7 @@ std::string undefined(const Case& c, const Solver* solver) {
     for (const MachineEntry& machine : machines()) {
       if (find_solver(c.solver, machine.device, c.problem)) elsewhere += (elsewhere.empty() ? "" : ", ") + machine.device;
     }
+    if (elsewhere.empty() && c.problem.pass != "forward") return fmt::format("{} has no pass {}", c.solver, c.problem.pass);
     return fmt::format("{} does not run on {}{}", c.solver, c.device, elsewhere.empty() ? "" : " (it does on " + elsewhere + ")");
   }
   if (c.problem.iteration_limit && !solver->iterates) return c.solver + " does not iterate, so a fixed count means nothing";

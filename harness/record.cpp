@@ -39,6 +39,7 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   const std::string& ran = row.policy_solver.empty() ? row.solver : row.policy_solver;
   if (is({"rounds", "boundaries", "boundaries_failed"})) return ran + " has no segment boundaries";
   if (is({"error_du", "error_da", "error_dh0"}) && row.problem.pass == "forward") return "pass forward has no gradients";
+  if (field == "error" && row.problem.pass == "backward") return "pass backward is given the states";
   if (row.status == Status::skipped) return "skipped";
   if (row.status == Status::error || row.status == Status::timeout) return "status " + std::string(to_string(row.status));
   if (is({"floor_s", "floor_fraction"}) && row.cache == "hot") return "cache hot: the floor is for memory traffic";

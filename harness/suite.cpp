@@ -29,8 +29,7 @@ constexpr std::string_view kStatusNames[] = {"ok", "skipped", "wrong", "not_conv
 struct Later {
   std::string_view key, word;  // key "": the word is itself a key
 };
-constexpr Later kLater[] = {{"op", "reduction"},   {"scope", "layer"},    {"passes", "backward"}, {"passes", "both"}, {"grad", "output"},
-                            {"regime", "chaotic"}, {"regime", "trained"}, {"policy", "unroll"},   {"", "jacobian"}};
+constexpr Later kLater[] = {{"op", "reduction"}, {"scope", "layer"}, {"regime", "chaotic"}, {"regime", "trained"}, {"policy", "unroll"}, {"", "jacobian"}};
 bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
 }
@@ -240,8 +239,8 @@ const std::vector<Axis>& axis_table() {
       {"scope", fixed(&Axes::scope, "scope", {"kernel"})},
       {"cells", named(&Axes::cells, "cell", cell_names)},
       {"solvers", [](Axes& axes, const Entry& entry, const std::string& key) { axes.solvers = solver_values(entry, key); }},
-      {"passes", fixed(&Axes::passes, "pass", {"forward"})},
-      {"grad", fixed(&Axes::grad, "grad", {"all"})},
+      {"passes", fixed(&Axes::passes, "pass", {"forward", "backward", "both"})},
+      {"grad", fixed(&Axes::grad, "grad", {"all", "output"})},
       {"storage",
        [](Axes& axes, const Entry& entry, const std::string& key) {
          Names known;

@@ -140,7 +140,7 @@ class Sweeper {
     std::vector<Problem> problems;
     for (const Group& group : groups) {
       const auto runs = std::find_if(group.cases.begin(), group.cases.end(), [](const Case& c) { return c.skip.empty(); });
-      if (runs != group.cases.end()) problems.push_back(runs->problem);
+      if (runs != group.cases.end() && runs->problem.pass != "backward") problems.push_back(runs->problem);  // whose states are given
     }
     options_.reference->fill(problems, [&](std::int64_t done, std::int64_t total) { options_.progress(done, total, "reference"); });
     clock_.charge(&PhaseTimes::reference_s);
@@ -223,7 +223,7 @@ class Sweeper {
       machine_.synchronise();
       CaseContext& context = live.context.emplace(CaseContext{suite_, c, find_op(c.problem.op), *live.solver, machine_, *live.run, tensors, options_.reference, copy_bytes_per_s_});
       context.outcome = live.run->outcome();
-      context.errors.ratio_local = context.op.ratio_local(c.problem, machine_, tensors);
+      context.errors = CaseErrors(context.op.local_ratios(c.problem, machine_, tensors));
       if (time_wanted()) keep(live, tensors);
       const Outcome& outcome = context.outcome;
       live.row.iterations = outcome.iterations;
@@ -232,7 +232,7 @@ class Sweeper {
       live.row.boundaries = outcome.boundaries;
       live.row.boundaries_failed = outcome.boundaries_failed;
       each_metric(context, live.row, &Metric::verified);
-      const Verdict verdict = judge_outcome(outcome, context.errors, c.expect);
+      const Verdict verdict = judge_outcome(outcome, context.errors.worst(), c.expect);
       live.set(verdict.status, verdict.reason);
       each_metric(context, live.row, &Metric::traced);
     });
@@ -306,7 +306,7 @@ class Sweeper {
         return live.set(Status::timeout, timing.stop == Stop::total_time ? fmt::format("limits.total_s = {} was spent before it could be timed", suite_.limits.total_s)
                                                                          : fmt::format("limits.case_s = {} was spent before it could be timed", suite_.limits.case_s));
       }
-      const Verdict last = judge_outcome(live.run->outcome(), live.context->errors, live.planned->expect);
+      const Verdict last = judge_outcome(live.run->outcome(), live.context->errors.worst(), live.planned->expect);
       if (last.status != live.row.status) return live.set(last.status, "in a timed launch: " + last.reason);
       live.context->timing = &timing;
       each_metric(*live.context, live.row, &Metric::timed);

@@ -11,6 +11,26 @@
 
 namespace prnn {
 
+/// The errors of each output that a pass has.
+struct CaseErrors {
+  ErrorReport h, du, da, dh0;
+  CaseErrors() = default;
+  explicit CaseErrors(const LocalRatios& ratios) {
+    h.ratio_local = ratios.h.value_or(0);
+    du.ratio_local = ratios.du.value_or(0);
+    da.ratio_local = ratios.da.value_or(0);
+    dh0.ratio_local = ratios.dh0.value_or(0);
+  }
+  /// The report that decides.
+  const ErrorReport& worst() const {
+    const ErrorReport* most = &h;
+    for (const ErrorReport* other : {&du, &da, &dh0}) {
+      if (!(other->test_ratio() <= most->test_ratio()) && most->test_ratio() == most->test_ratio()) most = other;
+    }
+    return *most;
+  }
+};
+
 /// Everything known of a case that has run. tensors hold the output of the verifying launch in Metric::verified, anything later.
 struct CaseContext {
   const Suite& suite;
@@ -23,7 +43,7 @@ struct CaseContext {
   ReferenceCache* reference;  // null: no truth, the local test judges alone
   double copy_bytes_per_s;    // as in the provenance; not a number where nothing is timed
   Outcome outcome{};          // of the verifying launch
-  ErrorReport errors{};       // ratio_local is there from the start
+  CaseErrors errors{};        // ratio_local is there from the start
   const Timing* timing = nullptr;
 };
 
