@@ -7,11 +7,11 @@
 #include <mutex>
 #include <sstream>
 #include <stdexcept>
-#include <thread>
 
 #include <unistd.h>
 
-#include "reference/mp.hpp"
+#include "reference/hash.hpp"
+#include "reference/share_time.hpp"
 
 namespace prnn {
 namespace {
@@ -19,12 +19,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr char kMagic[8] = {'p', 'r', 'n', 'n', 't', 'r', 'u', '1'};
-
-/// FNV-1a, 64 bits.
-std::uint64_t hash_bytes(const void* data, std::size_t bytes, std::uint64_t hash = 0xcbf29ce484222325u) {
-  for (std::size_t i = 0; i < bytes; ++i) hash = (hash ^ static_cast<const unsigned char*>(data)[i]) * 0x100000001b3u;
-  return hash;
-}
 
 /// Everything that a channel's truth depends on, but its length.
 std::string key_of(const Problem& p, std::int64_t b, std::int64_t d) {
@@ -132,10 +126,6 @@ Truth shortened(Truth truth, std::int64_t seq_len) {
   return truth;
 }
 
-Deadline after(double seconds) { return seconds > 1e9 ? kNoDeadline : Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds)); }
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
 }  // namespace
 
 std::vector<std::array<std::int64_t, 2>> sampled_channels(const Problem& p) {
@@ -187,44 +177,19 @@ ReferenceCache::Filled ReferenceCache::fill(const std::vector<Problem>& problems
 
   Filled filled;
   filled.channels = std::int64_t(longest.size());
-  const auto start = Clock::now();
-  const double budget_s = limit_s_ - spent_s_;
-  const std::size_t threads = std::min<std::size_t>(missing.size(), std::max(1u, std::thread::hardware_concurrency()));
-  std::size_t next = 0;
-  std::exception_ptr failure;
   std::mutex mutex;
-  const auto work = [&] {
-    const MpThread mp_thread;
-    for (;;) {
-      std::unique_lock lock(mutex);
-      if (next == missing.size() || failure) return;
-      const Job& job = *missing[next];
-      // What is left, shared fairly with the channels that still wait.
-      const double rounds = std::max(1.0, double(missing.size() - next) / double(threads));
-      const Deadline deadline = after((budget_s - seconds_since(start)) / rounds);
-      ++next;
-      lock.unlock();
-      try {
-        const std::string key = key_of(job.problem, job.b, job.d);
-        const std::filesystem::path file = file_of(job.problem, job.b, job.d);
-        const Truth truth = true_states(draw_channel(job.problem, job.b, job.d), deadline, job.problem.storage);
-        const std::optional<Truth> stored = load(file, key);
-        if (!stored || stored->steps < truth.steps) save(file, key, truth);
-        lock.lock();
-        ++filled.computed;
-        filled.cut_short += !truth.ends && truth.steps < job.problem.seq_len;
-        if (progress) progress(filled.channels - std::int64_t(missing.size()) + filled.computed, filled.channels);
-      } catch (...) {
-        if (!lock.owns_lock()) lock.lock();
-        failure = std::current_exception();
-      }
-    }
-  };
-  std::vector<std::thread> pool;
-  for (std::size_t t = 0; t < threads; ++t) pool.emplace_back(work);
-  for (std::thread& thread : pool) thread.join();
-  spent_s_ += seconds_since(start);
-  if (failure) std::rethrow_exception(failure);
+  spent_s_ += share_time(missing.size(), std::max<std::size_t>(missing.size(), 1), limit_s_ - spent_s_, [&](std::size_t i, Deadline deadline) {
+    const Job& job = *missing[i];
+    const std::string key = key_of(job.problem, job.b, job.d);
+    const std::filesystem::path file = file_of(job.problem, job.b, job.d);
+    const Truth truth = true_states(draw_channel(job.problem, job.b, job.d), deadline, job.problem.storage);
+    const std::optional<Truth> stored = load(file, key);
+    if (!stored || stored->steps < truth.steps) save(file, key, truth);
+    const std::lock_guard lock(mutex);
+    ++filled.computed;
+    filled.cut_short += !truth.ends && truth.steps < job.problem.seq_len;
+    if (progress) progress(filled.channels - std::int64_t(missing.size()) + filled.computed, filled.channels);
+  });
   return filled;
 }
 

@@ -2,20 +2,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "reference/reference.hpp"
 #include "reference/running_bound.hpp"
+#include "reference/tally.hpp"
 
 namespace prnn {
 namespace {
-
-/// The distance between neighbours of a storage type at x.
-double unit_in_last_place(Storage storage, double x) { return std::max(2 * storing_error(storage, x == 0 ? 0 : std::ldexp(1.0, std::ilogb(x))), 0x1p-1074); }
-
-struct Tally {
-  double abs_max = 0, rel_max = 0, ulp_max = 0, square_sum = 0, ratio = 0;
-  std::vector<double> ulps;
-  std::int64_t verified_prefix = std::numeric_limits<std::int64_t>::max();
-};
 
 int components(const ChannelData& data) { return int(data.initial.size()); }
 
@@ -41,20 +32,12 @@ void judge_channel(const JudgedChannel& channel, Storage storage, std::string_vi
   double largest = 0;
   for (const DoubleDouble& h : truth.states) largest = std::max(largest, std::fabs(h.high));
   const std::int64_t prefix = judged_prefix(channel, bound, std::max(1.0, largest), storage);
-  tally.verified_prefix = std::min(tally.verified_prefix, prefix);
+  tally.verified(prefix);
 
   const auto judge_step = [&](std::int64_t l) {
     for (int i = 0; i < K; ++i) {
       const std::size_t at = std::size_t(l * K + i);
-      const DoubleDouble& h = truth.states[at];
-      const double error = std::fabs((channel.computed[at] - h.high) - h.low);
-      const double allowed = bound[at] + storing_error(storage, h.high), ulp = error / unit_in_last_place(storage, h.high);
-      tally.abs_max = max_or_nan(tally.abs_max, error);
-      tally.rel_max = max_or_nan(tally.rel_max, error == 0 ? 0 : error / largest);
-      tally.ulp_max = max_or_nan(tally.ulp_max, ulp);
-      tally.ratio = max_or_nan(tally.ratio, error == 0 ? 0 : error / allowed);
-      tally.square_sum += error * error;
-      tally.ulps.push_back(ulp);
+      tally.add(channel.computed[at], truth.states[at], bound[at] + storing_error(storage, truth.states[at].high), largest, storage);
     }
   };
   if (channel.steps.empty()) {
@@ -64,16 +47,6 @@ void judge_channel(const JudgedChannel& channel, Storage storage, std::string_vi
       if (l < prefix) judge_step(l);
     }
   }
-}
-
-/// The smallest value that at least 99 % do not exceed; NaN if one of them is.
-double percentile_99(std::vector<double>& values) {
-  for (const double x : values) {
-    if (std::isnan(x)) return x;
-  }
-  const std::size_t rank = (values.size() * 99 + 99) / 100 - 1;
-  std::nth_element(values.begin(), values.begin() + std::ptrdiff_t(rank), values.end());
-  return values[rank];
 }
 
 }  // namespace
@@ -99,24 +72,12 @@ std::vector<double> forward_bound(const ChannelData& data, const Truth& truth, S
 
 void judge_channels(const std::vector<JudgedChannel>& channels, Storage storage, ErrorReport& report, std::string_view gates) {
   Tally tally;
-  report.reference = kReferenceName;
   report.channels_checked.clear();
   for (const JudgedChannel& channel : channels) {
     judge_channel(channel, storage, gates, tally);
     report.channels_checked.push_back(channel.id);
   }
-  report.verified_prefix = channels.empty() ? 0 : tally.verified_prefix;
-  if (tally.ulps.empty()) {
-    report.abs_max = report.rel_max = report.ulp_max = report.ulp_p99 = report.rms = report.ratio_forward = std::nullopt;
-    report.null_reason = "no step could be judged: the reference was out of time or the bound too large";
-    return;
-  }
-  report.abs_max = tally.abs_max;
-  report.rel_max = tally.rel_max;
-  report.ulp_max = tally.ulp_max;
-  report.rms = std::sqrt(tally.square_sum / double(tally.ulps.size()));
-  report.ulp_p99 = percentile_99(tally.ulps);
-  report.ratio_forward = tally.ratio;
+  tally.fill(report);
 }
 
 void judge_forward(const Problem& problem, const std::function<std::vector<double>(std::int64_t b, std::int64_t d)>& computed, ReferenceCache& cache, ErrorReport& report) {

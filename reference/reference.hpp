@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,16 +46,53 @@ struct Truth {
 /// type is too large for any verdict (Truth::ends).
 Truth true_states(const ChannelData&, Deadline = kNoDeadline, std::optional<Storage> until_hopeless = {});
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Gradients (gradients.cpp). Loss = <grad_h, h> + <grad_last, last> where the states are given, exact as the forward pass stored them;
+//   g_L = grad_last + grad_h_L;  (g_{l-1}, da, du_l) = J_l^T g_l at (h_{l-1}, a, u_l), and grad_h_{l-1} added to g_{l-1};  dh0 = J_1^T g_1
+
+/// What the backward pass of one channel (b, d) is given.
+struct BackwardChannel {
+  ChannelData data;
+  std::vector<double> states;  // [L, kState]
+  ChannelGradients loss;       // grad_h [L, G], grad_last [kState]
+};
+
 /// Sum over steps of state^2: of all components, or of the last one only (the output).
 enum class Loss { all_components, last_component };
 
-/// Gradients of a loss at 50 digits, by reverse accumulation.
-struct Gradients {
-  std::vector<DoubleDouble> weights;  // [kWeights]
-  std::vector<DoubleDouble> inputs;   // [L, kInputs]
-  std::vector<DoubleDouble> initial;  // [kState]
+/// What depends on the weights, the inputs and the initial state of a channel, one T each.
+template <class T>
+struct ByArgument {
+  std::vector<T> weights;  // [kWeights]
+  std::vector<T> inputs;   // [steps, kInputs]: of the last steps of the sequence, in its order
+  std::vector<T> initial;  // [kState]
 };
+
+/// Gradients of a loss by reverse accumulation, from the last step to the first.
+struct Gradients : ByArgument<DoubleDouble> {
+  std::int64_t steps = 0;         // known, counted from the end; below seq_len there was no time for more, and weights and initial are empty
+  ByArgument<double> difference;  // |50 digits - 40 digits|
+};
+/// Throws std::invalid_argument where a shape is not the channel's. Stops early at the deadline.
+Gradients true_gradients(const BackwardChannel&, Deadline = kNoDeadline);
+/// End to end: at the true states, not at stored ones.
+Gradients true_gradients(const ChannelData&, const ChannelGradients&);
 Gradients true_gradients(const ChannelData&, Loss);
+
+/// True gradients of all channels of a run: in parallel, within one limit of wall-clock seconds, and none twice while it is remembered.
+class GradientReference {
+ public:
+  explicit GradientReference(double limit_s = std::numeric_limits<double>::infinity()) : limit_s_(limit_s) {}
+
+  /// Of every channel, in order. Where time is short, every `group` that follow each other share it fairly, the first group before the next.
+  std::vector<std::shared_ptr<const Gradients>> of(const std::vector<const BackwardChannel*>&, std::size_t group);
+
+  double spent_s() const { return spent_s_; }
+
+ private:
+  double limit_s_, spent_s_ = 0;
+  std::map<std::uint64_t, std::shared_ptr<const Gradients>> known_;  // by a hash of all that they depend on
+};
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Cache of truths on disk (cache.cpp)
@@ -108,6 +147,42 @@ struct JudgedChannel {
 void judge_channels(const std::vector<JudgedChannel>&, Storage storage, ErrorReport&, std::string_view gates = "exact");
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Verdict on gradients (judge_backward.cpp)
+
+/// Bounds on the rounding errors of a backward pass, by running error analysis (kernels/cells/bounded.hpp). weights: of this batch entry alone, and of summing it.
+/// What is stored in 16 bits has storing_error() beside them.
+struct GradientBounds : ByArgument<double> {
+  std::int64_t steps = 0;  // counted from the end; below seq_len numbers leave the range of the compute type, and weights and initial are empty
+};
+/// Errors that the backward pass is given: of the states [L, kState] and of grad_h [L, G]; empty: exact.
+struct GivenErrors {
+  std::vector<double> states, loss;
+};
+GradientBounds gradient_bounds(const BackwardChannel&, Storage storage, std::string_view gates = "exact", const GivenErrors& = {});
+
+/// Hidden channel d over the whole batch, with what a solver made of it.
+struct JudgedHidden {
+  std::int64_t d = 0;
+  std::vector<BackwardChannel> batch;        // [B]
+  std::vector<std::vector<double>> inputs;   // du [B][L, kInputs]
+  std::vector<std::vector<double>> initial;  // dh0 [B][kState]
+  std::vector<double> weights;               // da [kWeights], summed over the batch
+};
+struct GradientReports {
+  ErrorReport du, da, dh0;
+};
+
+/// Design section 6, test 2, of gradients: error <= c x bound. Fills every field of the reports but ratio_local. verified_prefix of du: the number of steps
+/// judged, counted from the END of the sequence, least over the channels; of da and dh0: the whole sequence or nothing. channels_checked of da: (0, d), for the
+/// batch is in the sum. Channels that there was no time to begin are left out. An infinity that storing the truth gives too is no error.
+/// Throws std::invalid_argument where a shape is not that of the channels.
+void judge_gradients(const std::vector<JudgedHidden>&, Storage storage, std::string_view gates, GradientReference&, GradientReports&);
+
+/// The same of the hidden channels in sampled_channels(), whole batch. channel_of(tensor, b, d) is Op::channel of h (as stored: the pass's input), du, dh0 and da.
+void judge_backward(const Problem&, const std::function<std::vector<double>(std::string_view tensor, std::int64_t b, std::int64_t d)>& channel_of, GradientReference&,
+                    GradientReports&);
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Newton (newton_system.cpp)
 
 /// The true iterates of eq. 2.1: h^0_l = f(0, u_l), then every unknown of the sequence at once per linear solve.
@@ -155,5 +230,10 @@ WitnessDifference witness_reference_check(const WitnessFile&);
 
 /// Verdict on a solver's states, computed(channel) -> h [L, kState], against the FILE's values, with the bound along the reference.
 void judge_witness(const WitnessFile&, const std::function<std::vector<double>(std::int64_t channel)>& computed, Storage, ErrorReport&);
+/// Verdict on the gradients du, da, dh0 of each channel, computed end to end: at the states that the solver itself stored, its loss the file's of these.
+/// Throws std::invalid_argument where the file has none.
+void judge_witness_gradients(const WitnessFile&, const std::function<ByArgument<double>(std::int64_t channel)>& computed, Storage, GradientReports&);
+/// What a record says under error.reference.
+inline std::string witness_reference_name(const WitnessFile& file) { return "witness " + file.set + ", 40 digits"; }
 
 }  // namespace prnn

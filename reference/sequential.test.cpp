@@ -85,17 +85,6 @@ TEST(SequentialTruth, StopsWhereAnyComponentIsHopeless) {
   EXPECT_LT(bound.back(), kJudgedBelow);
 }
 
-TEST(SequentialTruth, GradientOfALinearStepIsAProduct) {
-  // One step, h = tanh(a h0 + u): d(h^2)/du = 2 h (1 - h^2), times h0 for a, times a for h0.
-  const ChannelData data = elman(0.5, {0.25}, 0.75);
-  const Gradients gradients = true_gradients(data, Loss::last_component);
-  const Mp h = tanh(Mp(5) / 8), by_u = 2 * h * (1 - h * h);
-  const auto error = [](const DoubleDouble& x, const Mp& truth) { return static_cast<double>(Mp(abs(Mp(join(x) - truth)))); };
-  EXPECT_LT(error(gradients.inputs[0], by_u), 0x1p-104);
-  EXPECT_LT(error(gradients.weights[0], Mp(by_u * 3 / 4)), 0x1p-104);
-  EXPECT_LT(error(gradients.initial[0], Mp(by_u / 2)), 0x1p-104);
-}
-
 TEST(SequentialTruth, RefusesAnUnknownCell) { EXPECT_THROW(true_states({"no_cell", 1, {}, {}, {}}), BadInput); }
 
 }  // namespace

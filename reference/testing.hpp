@@ -7,18 +7,24 @@
 
 #include "kernels/cells/all.hpp"
 #include "kernels/ops/recurrence.hpp"
+#include "reference/reference.hpp"
 
 namespace prnn::testing {
 
-/// Channel (0, d) of a small problem, with a random initial state.
-inline ChannelData drawn_channel(const char* cell, std::int64_t seq_len, const char* regime, Storage storage = Storage::f32, std::int64_t d = 0) {
+/// A small problem with a random initial state.
+inline Problem small_problem(const char* cell, std::int64_t seq_len, const char* regime, Storage storage = Storage::f32) {
   Problem p;
   p.cell = cell;
   p.regime = regime;
   p.seq_len = seq_len;
   p.storage = storage;
   p.h0 = "random";
-  return draw_channel(p, 0, d);
+  return p;
+}
+
+/// Channel (0, d) of it.
+inline ChannelData drawn_channel(const char* cell, std::int64_t seq_len, const char* regime, Storage storage = Storage::f32, std::int64_t d = 0) {
+  return draw_channel(small_problem(cell, seq_len, regime, storage), 0, d);
 }
 
 /// h [L, kState] of a plain loop in the compute type of T, stored as T.
@@ -37,6 +43,42 @@ std::vector<double> evaluate(const ChannelData& data) {
         out.push_back(to_compute(to_storage<T>(h[i])));
       }
     }
+  });
+  return out;
+}
+
+/// Channel (b, d) of a problem with the states that a plain loop in T stores, and a loss drawn at random.
+template <class T>
+BackwardChannel backward_channel(const Problem& p, std::int64_t b, std::int64_t d) {
+  BackwardChannel channel{draw_channel(p, b, d), {}, draw_gradients(p, b, d)};
+  channel.states = evaluate<T>(channel.data);
+  return channel;
+}
+
+/// du (stored as T), dh0 and this channel's part of da of a plain loop back in the compute type of T. da is summed in double: what a good summation has.
+template <class T>
+ByArgument<double> evaluate_gradients(const BackwardChannel& channel) {
+  ByArgument<double> out;
+  with_cell(channel.data.cell, [&]<class Cell>() {
+    constexpr int K = Cell::kState, W = Cell::kWeights, I = Cell::kInputs;
+    const std::int64_t L = channel.data.seq_len, G = std::int64_t(channel.loss.states.size()) / L;
+    compute_t<T> h[K], a[W], u[I], g[K], by_h[K], by_a[W], by_u[I];
+    std::copy_n(channel.data.weights.begin(), W, a);
+    std::copy_n(channel.loss.last.begin(), K, g);
+    out.weights.assign(W, 0);
+    out.inputs.resize(std::size_t(L * I));
+    for (std::int64_t l = L - 1; l >= 0; --l) {
+      if (l == 0) std::copy_n(channel.data.initial.begin(), K, h);
+      else std::copy_n(channel.states.begin() + (l - 1) * K, K, h);
+      std::copy_n(channel.data.inputs.begin() + l * I, I, u);
+      for (std::int64_t i = 0; i < G; ++i) g[K - G + i] += compute_t<T>(channel.loss.states[std::size_t(l * G + i)]);
+      step_vjp<Cell>(h, a, u, g, by_h, by_a, by_u);
+      for (int k = 0; k < W; ++k) out.weights[std::size_t(k)] += by_a[k];
+      for (int k = 0; k < I; ++k) out.inputs[std::size_t(l * I + k)] = to_compute(to_storage<T>(by_u[k]));
+      std::copy_n(by_h, K, g);
+    }
+    for (double& x : out.weights) x = compute_t<T>(x);
+    out.initial.assign(g, g + K);
   });
   return out;
 }

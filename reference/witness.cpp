@@ -187,7 +187,7 @@ void judge_witness(const WitnessFile& file, const std::function<std::vector<doub
     channels.push_back({{0, std::int64_t(c)}, channel.data, std::move(truth), computed(std::int64_t(c)), file.state_steps});
   }
   judge_channels(channels, storage, report);
-  report.reference = "witness " + file.set + ", 40 digits";
+  report.reference = witness_reference_name(file);
 }
 
 }  // namespace prnn
