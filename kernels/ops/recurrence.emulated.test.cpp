@@ -22,8 +22,9 @@ TEST(RecurrenceOnADevice, DrawsBitwiseWhatTheHostDraws) {
       p.seq_len = 9;
       p.regime = "long_memory";
       p.h0 = "random";
+      p.pass = "backward";
       const Workbench here(p, *cpu), there(p, *emulated);
-      for (const char* name : {"u", "a", "h0"}) EXPECT_EQ(here.bytes(name), there.bytes(name)) << cell << " " << name;
+      for (const char* name : {"u", "a", "h0", "h", "grad_h", "grad_last"}) EXPECT_EQ(here.bytes(name), there.bytes(name)) << cell << " " << name;
     }
   }
 }
@@ -50,6 +51,46 @@ TEST(RecurrenceOnADevice, JudgesAndGathersAsTheHostDoes) {
       there.put("h", h);
       EXPECT_GT(there.ratio_local(), 16.0);
       EXPECT_EQ(here.ratio_local(), there.ratio_local());
+    });
+  });
+}
+
+TEST(RecurrenceOnADevice, JudgesGradientsAsTheHostDoes) {
+  const auto cpu = testing::open_machine("cpu"), emulated = testing::open_machine("emulated");
+  AllCells::for_each([&]<class Cell>() {
+    AllStorages::for_each([&]<class T>() {
+      using C = compute_t<T>;
+      Problem p;
+      p.cell = Cell::name;
+      p.storage = storage_of<T>;
+      p.batch = 3;
+      p.hidden = 35;
+      p.seq_len = 4;
+      p.pass = "backward";
+      Workbench here(p, *cpu), there(p, *emulated);
+      here.solve("seq_stepwise");
+      const auto expect_agreement = [&] {
+        there.put("du", here.template values<T>("du"));
+        there.put("da", here.template values<C>("da"));
+        there.put("dh0", here.template values<C>("dh0"));
+        const LocalRatios a = find_op(p.op).local_ratios(p, *cpu, here.tensors), b = find_op(p.op).local_ratios(p, *emulated, there.tensors);
+        EXPECT_EQ(a.du, b.du);
+        EXPECT_EQ(a.da, b.da);
+        EXPECT_EQ(a.dh0, b.dh0);
+        return a;
+      };
+      EXPECT_LE(expect_agreement().worst(), 16);
+      auto du = here.template values<T>("du");
+      auto da = here.template values<C>("da"), dh0 = here.template values<C>("dh0");
+      du.back() = to_storage<T>(to_compute(du.back()) + 1);
+      da.back() += 1;
+      dh0.back() += 1;
+      here.put("du", du);
+      EXPECT_GT(expect_agreement().du, 16);
+      here.put("da", da);
+      EXPECT_GT(expect_agreement().da, 16);
+      here.put("dh0", dh0);
+      EXPECT_GT(expect_agreement().dh0, 16);
     });
   });
 }

@@ -52,15 +52,23 @@ LocalRatios plain_ratios(const Workbench& bench) {
     const double error = std::fabs(got - truth);
     most = max_or_nan(*most, error == 0 ? 0 : error / bound);
   };
+  const auto all_u = bench.values<T>("u"), all_a = bench.values<T>("a"), all_h = bench.values<T>("h"), all_grad_h = bench.values<T>("grad_h"), all_du = bench.values<T>("du");
+  const auto all_h0 = bench.values<C>("h0"), all_grad_last = bench.values<C>("grad_last"), all_da = bench.values<C>("da"), all_dh0 = bench.values<C>("dh0");
+  /// Column d of block b of [blocks, rows, D].
+  const auto column = [&](const auto& values, std::int64_t rows, std::int64_t b, std::int64_t d) {
+    std::vector<double> list;
+    for (std::int64_t row = 0; row < rows; ++row) list.push_back(to_compute(values[std::size_t((b * rows + row) * p.hidden + d)]));
+    return list;
+  };
   for (std::int64_t d = 0; d < p.hidden; ++d) {
-    const auto a_list = bench.channel("a", 0, d), da = bench.channel("da", 0, d);
+    const auto a_list = column(all_a, W, 0, d), da = column(all_da, W, 0, d);
     double a[W];
     std::copy_n(a_list.begin(), W, a);
     long double sum[W] = {};
     double bound[W] = {};
     for (std::int64_t b = 0; b < p.batch; ++b) {
-      const auto u = bench.channel("u", b, d), h0 = bench.channel("h0", b, d), h = bench.channel("h", b, d), grad_h = bench.channel("grad_h", b, d);
-      const auto grad_last = bench.channel("grad_last", b, d), du = bench.channel("du", b, d), dh0 = bench.channel("dh0", b, d);
+      const auto u = column(all_u, p.seq_len * I, b, d), h0 = column(all_h0, K, b, d), h = column(all_h, p.seq_len * K, b, d), grad_h = column(all_grad_h, p.seq_len * G, b, d);
+      const auto grad_last = column(all_grad_last, K, b, d), du = column(all_du, p.seq_len * I, b, d), dh0 = column(all_dh0, K, b, d);
       Number g[K];
       for (int i = 0; i < K; ++i) g[i] = grad_last[std::size_t(i)];
       for (std::size_t l = std::size_t(p.seq_len); l-- > 0;) {
@@ -101,9 +109,11 @@ void expect_right_gradients(const Problem& p, const std::string& solver, Machine
   const LocalRatios found = find_op(p.op).local_ratios(p, machine, bench.tensors), plain = plain_ratios<Cell, T>(bench);
   EXPECT_FALSE(found.h) << where;
   EXPECT_LE(found.worst(), kMost) << where;
-  EXPECT_DOUBLE_EQ(found.du.value(), plain.du.value()) << where;
-  EXPECT_DOUBLE_EQ(found.dh0.value(), plain.dh0.value()) << where;
-  EXPECT_NEAR(found.da.value(), plain.da.value(), 2 * unit_roundoff_v<double> / unit_roundoff_v<compute_t<T>>) << where;  // two sums in double
+  // Both are in double, whose own error is so much of the bound: a GPU contracts multiply-adds, and da are two kinds of sum.
+  const double slack = 2 * gate_error_v<double> / gate_error_v<compute_t<T>>;
+  EXPECT_NEAR(found.du.value(), plain.du.value(), slack) << where;
+  EXPECT_NEAR(found.dh0.value(), plain.dh0.value(), slack) << where;
+  EXPECT_NEAR(found.da.value(), plain.da.value(), slack) << where;
   for (const char* name : kGradients) outputs.push_back(bench.bytes(name));
   bench.solve(solver);
   std::size_t input = 0;
@@ -242,7 +252,7 @@ inline void expect_both_as_its_parts(Problem p, const std::string& solver, const
   both.solve(solver);
   EXPECT_LE(both.ratio_local(), 16) << where;
   EXPECT_TRUE(find_op(p.op).local_ratios(p, machine, both.tensors).h) << where;
-  Problem part = p;
+  Problem part = p;  // what seq_graph has no backward pass for, seq_stepwise does
   part.pass = "forward";
   part.grad = "all";
   Workbench forward(part, machine);
