@@ -143,7 +143,7 @@ std::vector<std::array<std::int64_t, 2>> sampled_channels(const Problem& p) {
   return channels;
 }
 
-ReferenceCache::ReferenceCache(std::filesystem::path directory, double limit_s) : directory_(std::move(directory)), limit_s_(limit_s) {
+ReferenceCache::ReferenceCache(std::filesystem::path directory, double limit_s) : GradientReference(limit_s), directory_(std::move(directory)) {
   std::error_code error;
   std::filesystem::create_directories(directory_, error);
   if (error || access(directory_.c_str(), W_OK) != 0) throw BadInput(directory_.string() + ": cannot be written; expected a directory for the reference cache");

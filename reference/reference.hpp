@@ -89,8 +89,10 @@ class GradientReference {
 
   double spent_s() const { return spent_s_; }
 
- private:
+ protected:
   double limit_s_, spent_s_ = 0;
+
+ private:
   std::map<std::uint64_t, std::shared_ptr<const Gradients>> known_;  // by a hash of all that they depend on
 };
 
@@ -102,7 +104,8 @@ std::vector<std::array<std::int64_t, 2>> sampled_channels(const Problem&);
 
 /// One file a channel, written atomically, with a checksum: a damaged file is recomputed, never trusted. A long entry serves every
 /// shorter length. Computing shares one limit of wall-clock seconds: when it is spent, truths get shorter, never wrong.
-class ReferenceCache {
+/// Gradients it only remembers, for they depend on what a solver stored; their time is of the same limit.
+class ReferenceCache : public GradientReference {
  public:
   /// Makes the directory; throws BadInput where that fails. limit_s: seconds this object may compute for.
   explicit ReferenceCache(std::filesystem::path directory, double limit_s = std::numeric_limits<double>::infinity());
@@ -117,12 +120,10 @@ class ReferenceCache {
   /// Throws std::runtime_error where the file cannot be written (disk full).
   Truth truth(const Problem&, std::int64_t b, std::int64_t d);
 
-  double spent_s() const { return spent_s_; }
   std::filesystem::path file_of(const Problem&, std::int64_t b, std::int64_t d) const;
 
  private:
   std::filesystem::path directory_;
-  double limit_s_, spent_s_ = 0;
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
