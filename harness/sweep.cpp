@@ -114,7 +114,10 @@ class Sweeper {
   }
 
   SweepResult run(const std::vector<Group>& groups) {
-    for (const Group& group : groups) total_ += static_cast<std::int64_t>(group.cases.size());
+    for (const Group& group : groups) {
+      total_ += static_cast<std::int64_t>(group.cases.size());
+      gradient_groups_ += has_gradients(group);
+    }
     prefetch(groups);
     for (const Group& group : groups) {
       std::vector<CaseRecord> rows = run_group(group);
@@ -146,7 +149,19 @@ class Sweeper {
     clock_.charge(&PhaseTimes::reference_s);
   }
 
+  static bool has_gradients(const Group& group) { return !group.cases.empty() && group.cases.front().problem.pass != "forward"; }
+
+  /// True gradients depend on stored states, so a group gets its own, and of the time for references that is left as much as any other to come.
+  void share_gradient_reference(const Group& group) {
+    if (gradients_) gradient_s_ += gradients_->spent_s();
+    gradients_.reset();
+    if (!options_.reference || !suite_.metric_error || !has_gradients(group)) return;
+    const double left_s = std::max(0.0, suite_.limits.reference_s - options_.reference->spent_s() - gradient_s_);
+    gradients_.emplace(left_s / static_cast<double>(gradient_groups_--));
+  }
+
   std::vector<CaseRecord> run_group(const Group& group) {
+    share_gradient_reference(group);
     std::vector<Live> cases;
     for (const Case& c : group.cases) {
       cases.push_back({.planned = &c, .row = record_of(c, suite_, machine_.gpu()), .run = nullptr, .context = {}, .verified = {}});
@@ -209,7 +224,7 @@ class Sweeper {
   void verify(Live& live, const Tensors& tensors) {
     const Case& c = *live.planned;
     if (options_.interrupted()) return;
-    const double start = now_();
+    const double start = now_(), gradient_s = gradients_ ? gradients_->spent_s() : 0;
     if (start >= deadline_s_) return live.set(Status::timeout, fmt::format("limits.total_s = {} was spent before this case", suite_.limits.total_s));
     guarded(live, [&] {
       live.solver = find_solver(c.solver, c.device, c.problem);
@@ -221,7 +236,8 @@ class Sweeper {
       poison(machine_, tensors);
       live.run->launch(tensors, machine_.stream());
       machine_.synchronise();
-      CaseContext& context = live.context.emplace(CaseContext{suite_, c, find_op(c.problem.op), *live.solver, machine_, *live.run, tensors, options_.reference, copy_bytes_per_s_});
+      CaseContext& context = live.context.emplace(
+          CaseContext{suite_, c, find_op(c.problem.op), *live.solver, machine_, *live.run, tensors, options_.reference, gradients_ ? &*gradients_ : nullptr, copy_bytes_per_s_});
       context.outcome = live.run->outcome();
       context.errors = CaseErrors(context.op.local_ratios(c.problem, machine_, tensors));
       if (time_wanted()) keep(live, tensors);
@@ -236,11 +252,14 @@ class Sweeper {
       live.set(verdict.status, verdict.reason);
       each_metric(context, live.row, &Metric::traced);
     });
-    live.spent_s = now_() - start;
+    const double reference_s = gradients_ ? gradients_->spent_s() - gradient_s : 0;
+    live.spent_s = std::max(0.0, now_() - start - reference_s);
     if (live.row.status == Status::ok && live.spent_s > suite_.limits.case_s) {
       live.set(Status::timeout, fmt::format("verification alone took {:.3g} s, limits.case_s = {}", live.spent_s, suite_.limits.case_s));
     }
     clock_.charge(&PhaseTimes::verify_s);
+    result_.phases.verify_s -= reference_s;
+    result_.phases.reference_s += reference_s;
   }
 
   /// The verified output, to hold every timed one against; where memory is too short for it, the full local test takes its place.
@@ -333,6 +352,9 @@ class Sweeper {
   double copy_bytes_per_s_;
   double deadline_s_;
   std::int64_t total_ = 0, done_ = 0;
+  std::optional<GradientReference> gradients_;  // of the group in flight
+  std::int64_t gradient_groups_ = 0;            // to come
+  double gradient_s_ = 0;                       // spent on those before
 };
 
 /// How alike two rows of a group are in the axes in which a group's rows differ besides the solver.

@@ -365,7 +365,7 @@ TEST_F(SweepTest, TheTimeInAGraphStandsBesideTheSamples) {
   const Solver& solver = *find_solver("double_0", "cpu", c.problem);
   const auto run = solver.prepare(c.problem, machine);
   const Tensors tensors;
-  CaseContext context{s, c, find_op("recurrence"), solver, machine, *run, tensors, nullptr};
+  CaseContext context{s, c, find_op("recurrence"), solver, machine, *run, tensors, nullptr, nullptr};
   const Timing timing{.samples_s = {2e-5, 1e-5, 3e-5}, .host_s = {5e-5, 6e-5, 4e-5}, .graph_s = 7e-6, .clock_mhz = 1700, .graph_launches = 50, .method = "m"};
   context.timing = &timing;
   CaseRecord row;

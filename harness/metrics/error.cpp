@@ -26,24 +26,22 @@ void verified(CaseContext& c, CaseRecord& row) {
   const Problem& problem = c.planned.problem;
   CaseErrors& errors = c.errors;
   const bool judged = c.reference && !c.outcome.nonfinite;
-  if (!judged) {
-    const char* why = c.outcome.nonfinite ? "the output is not finite" : "no reference was asked for";
-    for (ErrorReport* report : {&errors.h, &errors.du, &errors.da, &errors.dh0}) report->null_reason = why;
+  for (ErrorReport* report : {&errors.h, &errors.du, &errors.da, &errors.dh0}) {
+    if (!judged) report->null_reason = c.outcome.nonfinite ? "the output is not finite" : "no reference was asked for";
   }
+  const auto channel = [&](std::string_view tensor, std::int64_t b, std::int64_t d) { return c.op.channel(problem, c.machine, c.tensors, tensor, b, d); };
   if (problem.pass != "backward") {
-    if (judged) {
+    if (judged)
       judge_forward(
-          problem, [&](std::int64_t b, std::int64_t d) { return c.op.channel(problem, c.machine, c.tensors, "h", b, d); }, *c.reference, errors.h);
-    }
+          problem, [&](std::int64_t b, std::int64_t d) { return channel("h", b, d); }, *c.reference, errors.h);
     row.error = summary("error", errors.h, row);
   }
-  if (problem.pass == "forward") return;
-  if (judged) {
-    for (ErrorReport* report : {&errors.du, &errors.da, &errors.dh0}) report->null_reason = "no reference of gradients in this build";
+  if (problem.pass != "forward") {
+    if (judged) judge_backward(problem, channel, *c.gradients, errors);
+    row.error_du = summary("error_du", errors.du, row);
+    row.error_da = summary("error_da", errors.da, row);
+    row.error_dh0 = summary("error_dh0", errors.dh0, row);
   }
-  row.error_du = summary("error_du", errors.du, row);
-  row.error_da = summary("error_da", errors.da, row);
-  row.error_dh0 = summary("error_dh0", errors.dh0, row);
 }
 
 [[maybe_unused]] const bool entered = (add_metric({"error", [](const Suite& s) { return s.metric_error; }, &verified, nullptr, nullptr}), true);

@@ -12,8 +12,8 @@
 namespace prnn {
 
 /// The errors of each output that a pass has.
-struct CaseErrors {
-  ErrorReport h, du, da, dh0;
+struct CaseErrors : GradientReports {
+  ErrorReport h;
   CaseErrors() = default;
   explicit CaseErrors(const LocalRatios& ratios) {
     h.ratio_local = ratios.h.value_or(0);
@@ -40,10 +40,11 @@ struct CaseContext {
   Machine& machine;
   Run& run;
   const Tensors& tensors;
-  ReferenceCache* reference;  // null: no truth, the local test judges alone
-  double copy_bytes_per_s;    // as in the provenance; not a number where nothing is timed
-  Outcome outcome{};          // of the verifying launch
-  CaseErrors errors{};        // ratio_local is there from the start
+  ReferenceCache* reference;     // null: no truth, the local test judges alone
+  GradientReference* gradients;  // of the group; null: as reference, or the pass has none
+  double copy_bytes_per_s;       // as in the provenance; not a number where nothing is timed
+  Outcome outcome{};             // of the verifying launch
+  CaseErrors errors{};           // ratio_local is there from the start
   const Timing* timing = nullptr;
 };
 
