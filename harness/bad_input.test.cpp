@@ -315,15 +315,24 @@ TEST_F(Program, HoldsWitnessesAgainstReferenceAndSolvers) {
   std::map<std::string, int> rows;
   for (std::string line; std::getline(out, line);) {
     const auto row = nlohmann::json::parse(line);
-    ++rows[row["solver"]];
-    if (row["status"] == "ok" && row["solver"] != "reference") {
-      EXPECT_GT(row["test_ratio"], 0);
-      EXPECT_LT(row["test_ratio"], 16);
+    if (row["solver"] == "reference") {
+      ++rows["reference"];
+      continue;
+    }
+    ++rows[row["solver"].get<std::string>() + " " + row["pass"].get<std::string>()];
+    if (row["status"] != "ok") continue;
+    std::vector<const char*> ratios{"test_ratio"};
+    if (row["pass"] == "backward") ratios.insert(ratios.end(), {"test_ratio_du", "test_ratio_da", "test_ratio_dh0"});
+    for (const char* ratio : ratios) {
+      EXPECT_GT(row[ratio], 0) << line;
+      EXPECT_LT(row[ratio], 16) << line;
     }
   }
   EXPECT_EQ(rows["reference"], 1);
-  EXPECT_EQ(rows["seq_fused"], 2);
-  EXPECT_EQ(rows["newton_fused"], 2);
+  EXPECT_EQ(rows["seq_fused forward"], 2);
+  EXPECT_EQ(rows["newton_fused forward"], 2);
+  EXPECT_EQ(rows["seq_stepwise backward"], 2);
+  EXPECT_EQ(rows["seq_fused backward"], 2);
   EXPECT_EQ(prnn("witness --device cpu --solver seq_fused '" + file + "'").out.find("newton"), std::string::npos);
   refused("witness --solver '[' '" + file + "'", "--solver [: bad regular expression");
   refused("witness --solver nosuch '" + file + "'", "--solver nosuch: matches none of");
@@ -341,17 +350,24 @@ TEST_F(Program, FindsAWitnessThatIsOffByAThousandth) {
   EXPECT_EQ(e.code, 2) << e.out << e.err;
 }
 
-TEST_F(Program, FindsAWitnessThatOnlyTheReferenceCanRefute) {
-  auto witness = nlohmann::json::parse(content(PRNN_SOURCE_DIR "/reference/testdata/witness/elman_diag-base.json"));
-  auto& gradient = witness["channels"][1]["grad_inputs"][2][0];
-  gradient = std::to_string(std::stod(gradient.get<std::string>()) * 1.001);
-  put("off.json", witness.dump());
-  const Ended e = prnn("witness --device cpu --json --solver seq_fused off.json");
-  EXPECT_EQ(e.code, 2) << e.out << e.err;
-  std::istringstream out(e.out);
-  for (std::string line; std::getline(out, line);) {
-    const auto row = nlohmann::json::parse(line);
-    EXPECT_EQ(row["status"], row["solver"] == "reference" ? "wrong" : "ok") << line;
+TEST_F(Program, FindsAWitnessWithOneGradientOff) {
+  const auto witness = nlohmann::json::parse(content(PRNN_SOURCE_DIR "/reference/testdata/witness/elman_diag-base.json"));
+  const std::pair<const char*, std::string> gradients[] = {
+      {"/channels/1/grad_inputs/2/0", "test_ratio_du"}, {"/channels/2/grad_weights/0", "test_ratio_da"}, {"/channels/0/grad_initial_state/0", "test_ratio_dh0"}};
+  for (const auto& [where, ratio] : gradients) {
+    auto off = witness;
+    auto& gradient = off[nlohmann::json::json_pointer(where)];
+    gradient = std::to_string(std::stod(gradient.get<std::string>()) * 1.01);
+    put("off.json", off.dump());
+    const Ended e = prnn("witness --device cpu --json --solver seq_fused off.json");
+    EXPECT_EQ(e.code, 2) << e.out << e.err;
+    std::istringstream out(e.out);
+    for (std::string line; std::getline(out, line);) {
+      const auto row = nlohmann::json::parse(line);
+      EXPECT_EQ(row["status"], row["pass"] == "forward" ? "ok" : "wrong") << line;  // the reference has no pass
+      if (row["pass"] != "backward") continue;
+      for (const char* any : {"test_ratio_du", "test_ratio_da", "test_ratio_dh0"}) EXPECT_EQ(row[any] > 16, any == ratio) << line;
+    }
   }
 }
 

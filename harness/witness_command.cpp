@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "harness/commands.hpp"
+#include "harness/metrics/metric.hpp"
 #include "harness/record.hpp"
 #include "harness/sweep.hpp"
 #include "reference/reference.hpp"
@@ -14,41 +15,47 @@ namespace prnn {
 namespace {
 
 struct Row {
-  std::string file, solver, storage;
+  std::string file, solver, storage, pass;
   Status status = Status::ok;
   std::string reason;
-  ErrorReport errors;                // of a solver
+  CaseErrors errors;                 // of a solver
   std::optional<double> difference;  // of the reference, the largest
 
   Json json() const {
     const auto number = [](const std::optional<double>& value) { return value && std::isfinite(*value) ? Json(*value) : Json(nullptr); };
     const bool judged = !difference && status != Status::skipped && status != Status::error;
+    const auto ratio = [&](const ErrorReport& report, const char* of) { return judged && pass == of ? number(report.test_ratio()) : Json(nullptr); };
     return {{"record", "witness"},
             {"file", file},
             {"solver", solver},
             {"storage", storage},
+            {"pass", difference ? Json(nullptr) : Json(pass)},
             {"status", to_string(status)},
             {"reason", reason},
             {"difference", number(difference)},
-            {"abs_max", number(errors.abs_max)},
-            {"test_ratio", judged ? number(errors.test_ratio()) : Json(nullptr)}};
+            {"abs_max", number(errors.worst().abs_max)},
+            {"test_ratio", judged ? number(errors.worst().test_ratio()) : Json(nullptr)},
+            {"test_ratio_du", ratio(errors.du, "backward")},
+            {"test_ratio_da", ratio(errors.da, "backward")},
+            {"test_ratio_dh0", ratio(errors.dh0, "backward")}};
   }
   std::string line() const {
     const std::string measured = difference                                        ? fmt::format("largest difference {:.2g}", *difference)
-                                 : status == Status::ok || status == Status::wrong ? fmt::format("error / bound {:.3g}", errors.test_ratio())
+                                 : status == Status::ok || status == Status::wrong ? fmt::format("error / bound {:.3g}", errors.worst().test_ratio())
                                                                                    : "";
-    return fmt::format("{:<36} {:<16} {:<5} {:<14} {:<28} {}", file, solver, storage, status == Status::ok ? "pass" : std::string(to_string(status)), measured, reason);
+    return fmt::format("{:<36} {:<16} {:<5} {:<9} {:<14} {:<28} {}", file, solver, storage, pass, status == Status::ok ? "pass" : std::string(to_string(status)), measured, reason);
   }
 };
 
-/// Channel c of the file -> column c of u [1, L, kInputs, D], a [kWeights, D], h0 [1, kState, D]; exact, for the file's inputs are.
+/// What each channel of a tensor [.., D] holds, slowest axis first.
+using Column = std::function<std::vector<double>(const TensorSpec&, std::size_t channel)>;
+
 template <class T>
-void upload(const WitnessFile& file, Machine& machine, const Tensors::Item& item) {
+void upload(const WitnessFile& file, Machine& machine, const Tensors::Item& item, const Column& column_of) {
   const std::size_t channels = file.channels.size();
   std::vector<T> host(static_cast<std::size_t>(item.spec.elements()));
   for (std::size_t c = 0; c < channels; ++c) {
-    const ChannelData& data = file.channels[c].data;
-    const std::vector<double>& column = item.spec.role == Role::input ? data.inputs : item.spec.role == Role::weight ? data.weights : data.initial;
+    const std::vector<double> column = column_of(item.spec, c);
     for (std::size_t row = 0; row < column.size(); ++row) {
       const T value = static_cast<T>(column[row]);
       if (static_cast<double>(value) != column[row])
@@ -59,9 +66,12 @@ void upload(const WitnessFile& file, Machine& machine, const Tensors::Item& item
   machine.upload(item.data, host.data(), item.spec.bytes());
 }
 
-Problem problem_of(const WitnessFile& file, Storage storage) {
+/// A problem of the file's channels, b = 0, d = channel; its loss is the file's.
+Problem problem_of(const WitnessFile& file, Storage storage, const char* pass) {
   Problem problem;
   problem.cell = file.cell;
+  problem.pass = pass;
+  problem.grad = file.loss == Loss::last_component ? "output" : "all";
   problem.storage = storage;
   problem.hidden = static_cast<std::int64_t>(file.channels.size());
   problem.seq_len = file.seq_len;
@@ -69,26 +79,106 @@ Problem problem_of(const WitnessFile& file, Storage storage) {
   return problem;
 }
 
-void solve(const WitnessFile& file, const Solver& solver, const Problem& problem, Machine& machine, Row& row) {
-  const Op& op = find_op(problem.op);
-  Tensors tensors;
-  std::vector<Buffer> buffers;
-  for (const TensorSpec& spec : op.tensors(problem)) {
-    buffers.emplace_back(machine, spec.bytes());
-    tensors.items.push_back({spec, buffers.back().data()});
-    if (spec.written()) machine.fill(buffers.back().data(), 0xff, spec.bytes());
-    else if (spec.type == Storage::f64) upload<double>(file, machine, tensors.items.back());
-    else upload<float>(file, machine, tensors.items.back());
+/// One solver's launch on the file's channels: its inputs from column_of, its outputs poisoned before.
+class Solved {
+ public:
+  Solved(const WitnessFile& file, const Solver& solver, const Problem& problem, Machine& machine, const Column& column_of) : problem_(problem), machine_(machine) {
+    for (const TensorSpec& spec : op_.tensors(problem)) {
+      buffers_.emplace_back(machine, spec.bytes());
+      tensors_.items.push_back({spec, buffers_.back().data()});
+      if (spec.written()) machine.fill(buffers_.back().data(), 0xff, spec.bytes());
+      else if (spec.type == Storage::f64) upload<double>(file, machine, tensors_.items.back(), column_of);
+      else upload<float>(file, machine, tensors_.items.back(), column_of);
+    }
+    const std::unique_ptr<Run> run = solver.prepare(problem, machine);
+    run->launch(tensors_, machine.stream());
+    machine.synchronise();
+    outcome_ = run->outcome();
   }
-  const std::unique_ptr<Run> run = solver.prepare(problem, machine);
-  run->launch(tensors, machine.stream());
-  machine.synchronise();
-  row.errors.ratio_local = op.ratio_local(problem, machine, tensors);
-  judge_witness(
-      file, [&](std::int64_t channel) { return op.channel(problem, machine, tensors, "h", 0, channel); }, problem.storage, row.errors);
-  const Verdict verdict = judge_outcome(run->outcome(), row.errors, Status::ok);
+  const Outcome& outcome() const { return outcome_; }
+  std::vector<double> channel(std::string_view tensor, std::int64_t c) const { return op_.channel(problem_, machine_, tensors_, tensor, 0, c); }
+  LocalRatios local_ratios() const { return op_.local_ratios(problem_, machine_, tensors_); }
+
+ private:
+  const Op& op_ = find_op("recurrence");
+  const Problem problem_;
+  Machine& machine_;
+  Tensors tensors_;
+  std::vector<Buffer> buffers_;
+  Outcome outcome_;
+};
+
+/// The file's exact inputs: u, a or h0.
+std::vector<double> given_column(const WitnessFile& file, const TensorSpec& spec, std::size_t c) {
+  const ChannelData& data = file.channels[c].data;
+  return spec.role == Role::input ? data.inputs : spec.role == Role::weight ? data.weights : data.initial;
+}
+
+Solved solve_forward(const WitnessFile& file, const Solver& solver, Storage storage, Machine& machine) {
+  return {file, solver, problem_of(file, storage, "forward"), machine, [&](const TensorSpec& spec, std::size_t c) { return given_column(file, spec, c); }};
+}
+
+/// From the states that the forward solver stored, and grad_h = 2 h of these, exact in binary.
+Solved solve_backward(const WitnessFile& file, const Solver& solver, Storage storage, Machine& machine, const Solved& forward) {
+  const auto column = [&](const TensorSpec& spec, std::size_t c) -> std::vector<double> {
+    const std::size_t components = file.channels[c].data.initial.size();
+    if (spec.name == "grad_last") return std::vector<double>(components, 0);
+    if (spec.role != Role::state && spec.role != Role::gradient) return given_column(file, spec, c);
+    const std::vector<double> h = forward.channel("h", static_cast<std::int64_t>(c));
+    if (spec.role == Role::state) return h;
+    std::vector<double> gradient;
+    for (std::size_t i = 0; i < h.size(); ++i) {
+      if (file.loss == Loss::all_components || i % components == components - 1) gradient.push_back(2 * h[i]);
+    }
+    return gradient;
+  };
+  return {file, solver, problem_of(file, storage, "backward"), machine, column};
+}
+
+void judge(const WitnessFile& file, const Solved& solved, Storage storage, Row& row) {
+  row.errors = CaseErrors(solved.local_ratios());
+  if (row.pass == "forward") {
+    judge_witness(
+        file, [&](std::int64_t c) { return solved.channel("h", c); }, storage, row.errors.h);
+  } else {
+    judge_witness_gradients(
+        file,
+        [&](std::int64_t c) {
+          return ByArgument<double>{solved.channel("da", c), solved.channel("du", c), solved.channel("dh0", c)};
+        },
+        storage, row.errors);
+  }
+  const Verdict verdict = judge_outcome(solved.outcome(), row.errors.worst(), Status::ok);
   row.status = verdict.status;
   row.reason = verdict.reason;
+}
+
+/// The solver of that name and pass on the file, judged; skipped where it has no pass at all on this device, none where it has only the other one.
+std::optional<Row> solver_row(const WitnessFile& file, const std::string& name, Storage storage, const char* pass, Machine& machine) {
+  Row row{.file = file.path, .solver = name, .storage = std::string(to_string(storage)), .pass = pass};
+  const auto find = [&](const std::string& solver, const char* of_pass) { return find_solver(solver, machine.device(), problem_of(file, storage, of_pass)); };
+  const Solver* solver = find(name, pass);
+  if (!solver) {
+    if (row.pass == "backward" || find(name, "backward")) return std::nullopt;
+    row.status = Status::skipped;
+    row.reason = undefined_combination(fmt::format("{} does not run on {}", name, machine.device()));
+    return row;
+  }
+  try {
+    if (row.pass == "forward") {
+      judge(file, solve_forward(file, *solver, storage, machine), storage, row);
+    } else {
+      // One without a forward pass continues where seq_fused ends, as drawn problems do.
+      const Solver* forward = find(name, "forward");
+      judge(file, solve_backward(file, *solver, storage, machine, solve_forward(file, forward ? *forward : *find("seq_fused", "forward"), storage, machine)), storage, row);
+    }
+  } catch (const BadInput&) {
+    throw;
+  } catch (const std::exception& error) {
+    row.status = Status::error;
+    row.reason = error.what();
+  }
+  return row;
 }
 
 Row reference_row(const WitnessFile& file) {
@@ -131,23 +221,10 @@ int witness_command(const std::vector<std::string>& paths, const std::string& so
     show(reference_row(file));
     for (const std::string& name : chosen) {
       for (const Storage storage : {Storage::f64, Storage::f32}) {
-        const Problem problem = problem_of(file, storage);
-        const Solver* solver = find_solver(name, machine->device(), problem);
-        Row row{.file = file.path, .solver = name, .storage = std::string(to_string(storage))};
-        if (!solver) {
-          row.status = Status::skipped;
-          row.reason = undefined_combination(fmt::format("{} does not run on {}", name, machine->device()));
-        } else {
-          try {
-            solve(file, *solver, problem, *machine, row);
-          } catch (const BadInput&) {
-            throw;
-          } catch (const std::exception& error) {
-            row.status = Status::error;
-            row.reason = error.what();
-          }
+        for (const char* pass : {"forward", "backward"}) {
+          if (std::string_view(pass) == "backward" && !file.loss) continue;
+          if (const std::optional<Row> row = solver_row(file, name, storage, pass, *machine)) show(*row);
         }
-        show(row);
       }
     }
   }

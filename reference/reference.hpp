@@ -232,6 +232,7 @@ WitnessDifference witness_reference_check(const WitnessFile&);
 /// Verdict on a solver's states, computed(channel) -> h [L, kState], against the FILE's values, with the bound along the reference.
 void judge_witness(const WitnessFile&, const std::function<std::vector<double>(std::int64_t channel)>& computed, Storage, ErrorReport&);
 /// Verdict on the gradients du, da, dh0 of each channel, computed end to end: at the states that the solver itself stored, its loss the file's of these.
+/// A channel whose states are beyond the forward test somewhere (a bound of kJudgedBelow and more) is left out.
 /// Throws std::invalid_argument where the file has none.
 void judge_witness_gradients(const WitnessFile&, const std::function<ByArgument<double>(std::int64_t channel)>& computed, Storage, GradientReports&);
 /// What a record says under error.reference.

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 #include <nlohmann/json.hpp>
@@ -79,6 +80,79 @@ TEST(Witness, SequentialFloatAndDoublePass) {
     EXPECT_EQ(f64.channels_checked.size(), file.channels.size());
     EXPECT_NE(f64.reference.find(file.set), std::string::npos);
   }
+}
+
+/// End to end in the type C: forward, then back from what was stored, the loss being the file's of that.
+template <class C>
+GradientReports gradient_verdict(const WitnessFile& file) {
+  const auto computed = [&](std::int64_t c) {
+    const ChannelData& data = file.channels[std::size_t(c)].data;
+    BackwardChannel channel{data, testing::evaluate<C>(data), {{}, std::vector<double>(data.initial.size(), 0)}};
+    for (std::size_t i = 0; i < channel.states.size(); ++i) {
+      if (*file.loss == Loss::all_components || (i + 1) % data.initial.size() == 0) channel.loss.states.push_back(2 * channel.states[i]);
+    }
+    return testing::evaluate_gradients<C>(channel);
+  };
+  GradientReports reports;
+  judge_witness_gradients(file, computed, std::is_same_v<C, double> ? Storage::f64 : Storage::f32, reports);
+  return reports;
+}
+
+TEST(Witness, SequentialGradientsPass) {
+  int files = 0;
+  for (const auto& path : witness_files()) {
+    const WitnessFile file = read_witness(path.string());
+    if (!file.loss) {
+      EXPECT_THROW(gradient_verdict<float>(file), std::invalid_argument);
+      continue;
+    }
+    ++files;
+    for (const GradientReports& reports : {gradient_verdict<float>(file), gradient_verdict<double>(file)}) {
+      for (const ErrorReport* report : {&reports.du, &reports.da, &reports.dh0}) {
+        EXPECT_TRUE(passes(*report->ratio_forward)) << path << " " << *report->ratio_forward;
+        EXPECT_EQ(*report->verified_prefix, file.seq_len) << path;
+        EXPECT_EQ(report->channels_checked.size(), file.channels.size()) << path;
+        EXPECT_NE(report->reference.find(file.set), std::string::npos);
+      }
+    }
+  }
+  EXPECT_EQ(files, 9);
+}
+
+TEST(Witness, FindsOneGradientChanged) {
+  for (const char* name : {"gru_diag-base.json", "lstm_cifg_diag-start.json", "elman_diag-strong.json"}) {
+    const Json whole = load(name);
+    const std::size_t last = whole["channels"].size() - 1;
+    // A hundredth is beyond c x bound in f32, a millionth in f64.
+    const auto ratios = [&](const std::string& where, double by, bool in_double) {
+      Json json = whole;
+      Json& gradient = json["channels"][last][Json::json_pointer(where)];
+      gradient = fmt::format("{:.17g}", std::stod(gradient.get<std::string>()) * (1 + by));
+      const WitnessFile file = read(json);
+      const GradientReports reports = in_double ? gradient_verdict<double>(file) : gradient_verdict<float>(file);
+      return std::array{*reports.du.ratio_forward, *reports.da.ratio_forward, *reports.dh0.ratio_forward};
+    };
+    const char* const where[] = {"/grad_inputs/3/0", "/grad_weights/0", "/grad_initial_state/0"};
+    for (std::size_t which = 0; which < 3; ++which) {
+      for (const bool in_double : {true, false}) {
+        const auto off = ratios(where[which], in_double ? 1e-6 : 1e-2, in_double);
+        for (std::size_t other = 0; other < 3; ++other) EXPECT_EQ(passes(off[other]), other != which) << name << " " << where[which] << " " << in_double << " " << off[other];
+      }
+    }
+  }
+}
+
+TEST(Witness, LeavesOutChannelsWhoseStatesNoBoundFollows) {
+  // h' = tanh(8 h + u) leaves 0 by a factor 8 a step.
+  Json json = load("elman_diag-base.json");
+  json["channels"].erase(json["channels"].begin() + 1, json["channels"].end());
+  Json& channel = json["channels"][0];
+  channel["weights"][0] = "8";
+  channel["initial_state"][0] = "0";
+  for (Json& u : channel["inputs"]) u[0] = "0";
+  const GradientReports reports = gradient_verdict<float>(read(json));
+  EXPECT_FALSE(reports.du.ratio_forward || reports.da.ratio_forward || reports.dh0.ratio_forward);
+  EXPECT_TRUE(reports.du.channels_checked.empty());
 }
 
 TEST(Witness, FindsOneStateChangedByAThousandth) {
