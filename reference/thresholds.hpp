@@ -6,7 +6,8 @@ namespace prnn {
 /// c of design section 6: a row passes iff error <= c x bound. Measured over 3 cells x 7 regimes (paper, public, corners, wide, expansive,
 /// long_memory, saturated) x 4 storages, 1500 steps: plain sequential evaluation reaches 0.67 (local) and 0.69 (forward) in f32 and f64, and at most
 /// 1 in 16 bits, where storing dominates. A Newton solver may leave a residual of 8 u_c (|h| + |J| |h_before|) (convergence.hpp): up to 8 local, beside
-/// the rounding of its last step.
+/// the rounding of its last step. Gradients by a plain loop, the same set over 300 steps: du reaches 0.65 (0.99 in 16 bits), dh0 0.60, da 0.03, for the errors
+/// of its terms cancel and their bounds do not.
 inline constexpr double kErrorFactor = 16;
 
 /// The reference and a witness file of 40 digits agree to this, relative to max(1, |x|).
