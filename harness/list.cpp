@@ -44,17 +44,19 @@ Json solver_list() {
   const Json devices = device_list();
   Json list = Json::array();
   for (const std::string& name : solver_names()) {
-    std::set<std::string> on, storage;
+    std::set<std::string> on, storage, passes;
     Json row{{"name", name}};
     for (const Solver& solver : solvers()) {
       if (solver.name != name || std::none_of(devices.begin(), devices.end(), [&](const Json& device) { return device["name"] == solver.device; })) continue;
       on.insert(solver.device);
       storage.emplace(to_string(solver.storage));
+      passes.insert(solver.pass);
       row["iterates"] = solver.iterates;
       row["deterministic"] = solver.deterministic;
     }
     row["devices"] = on;
     row["storage"] = storage;
+    row["passes"] = passes;
     Json& not_here = row["not_here"] = Json::object();
     for (const Json& device : devices) {
       const std::string machine = device["name"];

@@ -106,6 +106,26 @@ TEST(Plan, SkipsUndefinedCombinationsWithTheReason) {
   EXPECT_TRUE(c.skip.starts_with("undefined combination: seq_fused does not run on abacus (it does on cpu")) << c.skip;
 }
 
+TEST(Plan, PassesAndGradientsAreGroupsOfTheirOwn) {
+  const auto groups = plan("passes = [\"forward\", \"backward\", \"both\"]\ngrad = [\"all\", \"output\"]");
+  ASSERT_EQ(groups.size(), 6u);
+  EXPECT_EQ(groups[3].group_id, "recurrence/kernel/gru_diag/backward/output/f32/B1/D64/L256/paper/h0=zero/seed=1/rotating");
+  EXPECT_EQ(groups[4].cases[0].problem.pass, "both");
+  EXPECT_EQ(groups[0].cases[0].skip, "");
+  EXPECT_EQ(groups[1].cases[0].skip, "undefined combination: pass forward is given no gradients, so grad 'output' means nothing");
+  for (const std::size_t i : {2, 3, 4, 5}) EXPECT_EQ(groups[i].cases[0].skip, "") << groups[i].group_id;
+  // u and du 3 x 256 x 64 each, h and grad_h 256 x 64 each, a and da 3 x 64 each, h0, grad_last and dh0 64 each; both: last too.
+  EXPECT_EQ(groups[2].cases[0].set_bytes, 4 * (8 * 256 * 64 + 9 * 64));
+  EXPECT_EQ(groups[4].cases[0].set_bytes, 4 * (8 * 256 * 64 + 10 * 64));
+}
+
+TEST(Plan, ASolverWithoutThePassIsUndefinedAndExcused) {
+  const Suite suite = parse_suite("t.toml", "title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = [\"seq_fused\", \"newton_unfused\"]\npasses = \"backward\"\n");
+  const Case c = make_plan(suite, {})[0].cases[1];
+  EXPECT_EQ(c.skip, "undefined combination: newton_unfused has no pass backward");
+  EXPECT_TRUE(excused(c.skip));
+}
+
 // gru_diag, f32, B 2, D 8, L 4: u 3 x 64, a 3 x 8, h0 16, h 64, last 16 numbers of 4 bytes.
 TEST(Plan, CountsMemoryAndSkipsWhatDoesNotFit) {
   constexpr std::int64_t kSet = 4 * (192 + 24 + 16 + 64 + 16);

@@ -72,7 +72,7 @@ std::vector<Column> columns(const std::vector<std::string>& baselines) {
                     }});
   }
   list.push_back({"iterations", true, [](const R& r) { return text_of(r.iterations); }});
-  list.push_back({"error/bound", true, [](const R& r) { return r.error && r.error->test_ratio ? fmt::format("{:.2g}", *r.error->test_ratio) : "-"; }});
+  list.push_back({"error/bound", true, [](const R& r) { return r.worst_test_ratio() ? fmt::format("{:.2g}", *r.worst_test_ratio()) : "-"; }});
   return list;
 }
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <unistd.h>
+#include <cmath>
 
 #include <csignal>
 #include <cstdlib>
@@ -84,6 +85,18 @@ TEST(Table, HasOneAlignedLineARow) {
             "cell      B     D    L  regime  solver        status   time  x seq_stepwise  iterations  error/bound\n"
             "gru_diag  1  1024  256  paper   seq_fused     ok      15 us            12.3           3         0.25\n"
             "gru_diag  1    64  256  paper   seq_stepwise  ok          -               -           -            -\n");
+}
+
+TEST(Table, ShowsTheLargestErrorOfAllOutputs) {
+  CaseRecord r = row("s", Status::ok);
+  r.error_da.emplace().test_ratio = 0.125;
+  EXPECT_NE(table({r}, {}, false).find("0.12\n"), std::string::npos) << table({r}, {}, false);
+  r.error.emplace().test_ratio = 0.5;
+  r.error_du.emplace().test_ratio = 2.5;
+  r.error_dh0.emplace();
+  EXPECT_NE(table({r}, {}, false).find("2.5\n"), std::string::npos) << table({r}, {}, false);
+  r.error_dh0->test_ratio = std::nan("");
+  EXPECT_NE(table({r}, {}, false).find("nan\n"), std::string::npos) << table({r}, {}, false);
 }
 
 TEST(Table, ShowsAnotherAxisWhereRowsDifferInIt) {

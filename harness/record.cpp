@@ -323,6 +323,14 @@ CaseRecord case_record(const Json& json) {
   return row;
 }
 
+std::optional<double> CaseRecord::worst_test_ratio() const {
+  std::optional<double> worst;
+  for (const std::optional<ErrorSummary>* summary : {&error, &error_du, &error_da, &error_dh0}) {
+    if (*summary && (*summary)->test_ratio) worst = max_or_nan(worst.value_or(0), *(*summary)->test_ratio);
+  }
+  return worst;
+}
+
 CaseRecord record_of(const Case& c, const Suite& suite, const std::optional<GpuInfo>& gpu) {
   CaseRecord row;
   row.problem = c.problem;

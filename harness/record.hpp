@@ -68,6 +68,9 @@ struct CaseRecord {
   // error
   std::optional<ErrorSummary> error, error_du, error_da, error_dh0;
   std::map<std::string, Speedup> speedup;  // by baseline
+
+  /// The largest test_ratio of the outputs that were judged; NaN is the largest.
+  std::optional<double> worst_test_ratio() const;
 };
 
 /// The identity of a planned case, status error until something better is known (skipped where the plan says so).

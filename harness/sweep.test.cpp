@@ -68,11 +68,12 @@ class DoubleRun : public Run {
 };
 
 template <std::size_t I>
-Solver double_solver() {
+Solver double_solver(const char* pass) {
   return {.name = "double_" + std::to_string(I),
           .device = "cpu",
           .cell = "gru_diag",
           .storage = Storage::f32,
+          .pass = pass,
           .why_not = [](const Problem&) { return std::string(); },
           .workspace_bytes = [](const Problem&) { return std::int64_t{0}; },
           .prepare = [](const Problem& problem, Machine& machine) -> std::unique_ptr<Run> {
@@ -92,10 +93,12 @@ struct SweepTest : ::testing::Test {
   SweepTest() {
     scripted = &machine;
     behaviours = {};
-    solvers().push_back(double_solver<0>());
-    solvers().push_back(double_solver<1>());
-    solvers().push_back(double_solver<2>());
-    solvers().push_back(double_solver<3>());
+    for (const char* pass : {"forward", "backward"}) {
+      solvers().push_back(double_solver<0>(pass));
+      solvers().push_back(double_solver<1>(pass));
+      solvers().push_back(double_solver<2>(pass));
+      solvers().push_back(double_solver<3>(pass));
+    }
     options.now = [this] { return machine.now_s; };
   }
   ~SweepTest() override { solvers().erase(solvers().begin() + static_cast<std::ptrdiff_t>(solvers_before), solvers().end()); }
@@ -111,7 +114,7 @@ struct SweepTest : ::testing::Test {
   }
   std::vector<Group> plan(const Suite& s) { return make_plan(s, {.last_level_cache_bytes = machine.cache_bytes}); }
   SweepResult run_suite(const Suite& s) {
-    for (std::size_t i = 0; i < kDoubles; ++i) solvers()[solvers_before + i].deterministic = behaviours[i].deterministic;
+    for (std::size_t i = 0; i < 2 * kDoubles; ++i) solvers()[solvers_before + i].deterministic = behaviours[i % kDoubles].deterministic;
     return sweep(s, plan(s), machine, options);
   }
   SweepResult run(const std::vector<std::string>& names, const std::vector<std::string>& baselines = {}) { return run_suite(suite(names, baselines)); }
@@ -585,6 +588,92 @@ TEST_F(SweepTest, SampledChannelsAreHeldAgainstTheReference) {
     EXPECT_EQ(*result.rows[0].error->test_ratio, std::max(*result.rows[0].error->ratio_local, *result.rows[0].error->ratio_forward));
     EXPECT_EQ(result.rows[1].status, Status::wrong);
     EXPECT_GT(result.phases.reference_s, 0);
+  }
+  std::filesystem::remove_all(directory);
+}
+
+TEST_F(SweepTest, EveryPassHasTheErrorsOfItsOutputs) {
+  axes += "passes = [\"forward\", \"backward\", \"both\"]\n";
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / ("sweep_gradients_" + std::to_string(getpid()));
+  {
+    ReferenceCache cache(directory);
+    options.reference = &cache;
+    options.now = {};
+    const SweepResult result = run({"double_0", "double_1"}, {"double_1"});
+    ASSERT_EQ(result.rows.size(), 6u);
+    std::set<std::string> groups;
+    for (const CaseRecord& row : result.rows) {
+      const std::string& pass = row.problem.pass;
+      EXPECT_EQ(row.status, Status::ok) << pass << " " << row.reason;
+      EXPECT_TRUE(row.time_s) << pass;
+      EXPECT_EQ(row.error.has_value(), pass != "backward");
+      groups.insert(row.group_id);
+      for (const auto* error : {&row.error_du, &row.error_da, &row.error_dh0}) {
+        EXPECT_EQ(error->has_value(), pass != "forward");
+        if (!*error) continue;
+        EXPECT_GT((*error)->ratio_local.value(), 0);
+        EXPECT_GT((*error)->ratio_forward.value(), 0);
+        EXPECT_EQ((*error)->test_ratio, std::max(*(*error)->ratio_local, *(*error)->ratio_forward));
+        EXPECT_EQ((*error)->verified_prefix, 5);
+        EXPECT_FALSE((*error)->channels_checked.empty());
+        EXPECT_FALSE((*error)->reference.empty());
+      }
+      if (pass != "forward") {
+        EXPECT_NE(row.error_du->ratio_local, row.error_da->ratio_local) << "each its own";
+      }
+      EXPECT_TRUE(row.speedup.contains("double_1")) << "a baseline of its own pass";
+      const std::int64_t steps = 2 * 3 * 5 * 4;
+      EXPECT_EQ(row.bytes_min, steps * (pass == "forward" ? 4 : pass == "backward" ? 8 : 12));
+    }
+    EXPECT_EQ(groups.size(), 3u);
+    EXPECT_EQ(to_json(result.rows[2])["null_reasons"]["error"], "pass backward is given the states");
+    EXPECT_EQ(to_json(result.rows[0])["null_reasons"]["error_du"], "pass forward has no gradients");
+  }
+  std::filesystem::remove_all(directory);
+}
+
+TEST_F(SweepTest, AWrongGradientIsCaughtWhicheverItIs) {
+  axes += "passes = [\"backward\", \"both\"]\n";
+  int damaged = 0;
+  const char* names[] = {"du", "da", "dh0"};
+  for (int i = 0; i < 3; ++i) {
+    behaviours[std::size_t(i)].after = [&, name = names[i]](const Tensors& t, int) {
+      const bool backward = std::any_of(t.items.begin(), t.items.end(), [&](const auto& item) { return item.spec.name == name; });
+      if (backward) t.data<float>(name)[2] += 1e-2f, ++damaged;
+    };
+  }
+  const SweepResult result = run({"double_0", "double_1", "double_2", "double_3"});
+  for (const CaseRecord& row : result.rows) {
+    EXPECT_EQ(row.status, row.solver == "double_3" ? Status::ok : Status::wrong) << row.case_id;
+    if (row.solver == "double_3") continue;
+    EXPECT_TRUE(row.reason.starts_with("the local test finds an error of")) << row.reason;
+    expect_untimed(row);
+    const auto wrong = [](const std::optional<ErrorSummary>& error) { return !passes(error->ratio_local.value()); };
+    EXPECT_EQ(wrong(row.error_du), row.solver == "double_0");
+    EXPECT_EQ(wrong(row.error_da), row.solver == "double_1");
+    EXPECT_EQ(wrong(row.error_dh0), row.solver == "double_2");
+  }
+  EXPECT_GE(damaged, 6);
+}
+
+TEST_F(SweepTest, TheReferenceOfGradientsTakesNoTimeOfTheCaseAndEveryGroupHasAShare) {
+  axes = "batch = [2]\nhidden = [3]\nseq_len = [4096, 4097]\npasses = \"backward\"\nlimits = { case_s = 20, reference_s = 0.4 }\n";
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / ("sweep_shares_" + std::to_string(getpid()));
+  {
+    ReferenceCache cache(directory);
+    options.reference = &cache;
+    options.now = {};
+    options.time = false;
+    const SweepResult result = run({"double_0"});
+    ASSERT_EQ(result.rows.size(), 2u);
+    for (const CaseRecord& row : result.rows) {
+      EXPECT_EQ(row.status, Status::ok) << row.reason;
+      EXPECT_GT(row.error_du->verified_prefix.value(), 0) << "its share of the time";
+      EXPECT_LT(row.error_du->verified_prefix.value(), 4096) << "and no more";
+    }
+    EXPECT_GT(result.phases.reference_s, 0.2);
+    EXPECT_LT(result.phases.reference_s, 4);
+    EXPECT_GE(result.phases.verify_s, 0);
   }
   std::filesystem::remove_all(directory);
 }
