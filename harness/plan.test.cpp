@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 #include <algorithm>
+#include <array>
+#include <map>
 #include <set>
 
 namespace prnn {
@@ -257,6 +259,28 @@ TEST(ShippedSuite, QuickHasAtMostAHundredAndEightyCasesToTimeOnACpu) {
   }
   EXPECT_LE(timed, 180u);
   EXPECT_TRUE(fixed_count);
+}
+
+TEST(ShippedSuite, BackwardAndBothHaveThePeersShapesInBothRegimesAndEveryStorage) {
+  using Shape = std::array<std::int64_t, 3>;
+  std::set<Shape> shapes{{16, 2048, 2048}, {32, 1024, 2048}};
+  for (const std::int64_t seq_len : {128, 512, 2048, 8192, 32768}) shapes.insert({1, 64, seq_len});
+  for (const std::int64_t hidden : {256, 1024, 4096}) {
+    for (const std::int64_t seq_len : {512, 2048, 8192}) shapes.insert({8, hidden, seq_len});
+  }
+  for (const std::string pass : {"backward", "both"}) {
+    std::map<std::string, std::set<Shape>> found;
+    std::size_t by_output = 0;
+    for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/" + pass + ".toml"), {})) {
+      const Problem& p = group.cases[0].problem;
+      EXPECT_EQ(p.pass, pass);
+      by_output += p.grad == "output" && Shape{p.batch, p.hidden, p.seq_len} == Shape{8, 4096, 2048};
+      if (p.grad == "all") found[p.cell + " " + std::string(to_string(p.storage)) + " " + p.regime].insert({p.batch, p.hidden, p.seq_len});
+    }
+    EXPECT_EQ(found.size(), 2u * 4 * 2) << pass;
+    for (const auto& [axes, its] : found) EXPECT_EQ(its, shapes) << pass << " " << axes;
+    EXPECT_EQ(by_output, 2u * 4 * 2) << pass;
+  }
 }
 
 TEST(ShippedSuite, Fig1HasThePapersLengthsAtThreePairsOfBatchAndHidden) {
