@@ -172,18 +172,13 @@ GradientBounds gradient_bounds(const BackwardChannel& channel, Storage storage, 
   return bounds;
 }
 
-void judge_gradients(const std::vector<JudgedHidden>& all, Storage storage, std::string_view gates, GradientReference& reference, GradientReports& reports) {
-  std::vector<const BackwardChannel*> channels;
-  std::size_t batch = 1;
-  for (const JudgedHidden& hidden : all) {
-    expect_shapes(hidden);
-    batch = hidden.batch.size();
-    for (const BackwardChannel& channel : hidden.batch) channels.push_back(&channel);
-  }
-  const std::vector<std::shared_ptr<const Gradients>> truths = reference.of(channels, batch);
+void judge_gradients(const std::vector<JudgedHidden>& all, const std::vector<std::shared_ptr<const Gradients>>& truths, Storage storage, std::string_view gates,
+                     GradientReports& reports) {
   report_gradients(reports, [&](Tallies& tallies) {
     auto next = truths.begin();
     for (const JudgedHidden& hidden : all) {
+      expect_shapes(hidden);
+      if (truths.end() - next < std::ptrdiff_t(hidden.batch.size())) throw std::invalid_argument("judge: expected the true gradients of every channel");
       std::vector<GradientBounds> bounds;
       for (const BackwardChannel& channel : hidden.batch) bounds.push_back(gradient_bounds(channel, storage, gates));
       const auto end = next + std::ptrdiff_t(hidden.batch.size());
@@ -191,6 +186,15 @@ void judge_gradients(const std::vector<JudgedHidden>& all, Storage storage, std:
       next = end;
     }
   });
+}
+
+void judge_gradients(const std::vector<JudgedHidden>& all, Storage storage, std::string_view gates, GradientReference& reference, GradientReports& reports) {
+  std::vector<const BackwardChannel*> channels;
+  for (const JudgedHidden& hidden : all) {
+    expect_shapes(hidden);  // before time is spent
+    for (const BackwardChannel& channel : hidden.batch) channels.push_back(&channel);
+  }
+  judge_gradients(all, reference.of(channels, all.empty() ? 1 : all.front().batch.size()), storage, gates, reports);
 }
 
 void judge_backward(const Problem& problem, const std::function<std::vector<double>(std::string_view tensor, std::int64_t b, std::int64_t d)>& channel_of,

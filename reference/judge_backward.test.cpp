@@ -348,6 +348,37 @@ TEST(GradientVerdict, JudgesTheStepsThatThereWasTimeFor) {
   EXPECT_GT(first_judged, 0u);
 }
 
+TEST(GradientVerdict, EndsWhereTheReferenceDoesNotKnowItself) {
+  const Problem p = small_problem("lstm_cifg_diag", 20, "paper");
+  const JudgedHidden hidden = solved(p);
+  const Gradients truth = true_gradients(hidden.batch[0]);
+  const GradientBounds bounds = gradient_bounds(hidden.batch[0], p.storage);
+  const auto verdict_with = [&](std::vector<double> ByArgument<double>::*which, std::size_t at, double difference) {
+    auto changed = std::make_shared<Gradients>(truth);
+    (changed->difference.*which)[at] = difference;
+    GradientReports reports;
+    judge_gradients({hidden}, {changed}, p.storage, p.gates, reports);
+    return reports;
+  };
+  const auto margin = [&](double bound, double factor) { return bound * kReferenceMargin * factor; };
+  const std::size_t at = 3 * 11 + 1;  // of step 12: eight follow it
+  EXPECT_EQ(*verdict_with(&ByArgument<double>::inputs, at, margin(bounds.inputs[at], 0.5)).du.verified_prefix, 20);
+  for (const double difference : {margin(bounds.inputs[at], 2), kNan}) EXPECT_EQ(*verdict_with(&ByArgument<double>::inputs, at, difference).du.verified_prefix, 8);
+  EXPECT_TRUE(verdict_with(&ByArgument<double>::weights, 2, margin(bounds.weights[2], 0.5)).da.ratio_forward);
+  EXPECT_TRUE(verdict_with(&ByArgument<double>::initial, 1, margin(bounds.initial[1], 0.5)).dh0.ratio_forward);
+  for (const double factor : {2.0, kNan}) {
+    const GradientReports weights = verdict_with(&ByArgument<double>::weights, 2, margin(bounds.weights[2], factor));
+    EXPECT_FALSE(weights.da.ratio_forward);
+    EXPECT_TRUE(weights.da.channels_checked.empty());
+    EXPECT_TRUE(weights.du.ratio_forward && weights.dh0.ratio_forward);
+    const GradientReports initial = verdict_with(&ByArgument<double>::initial, 1, margin(bounds.initial[1], factor));
+    EXPECT_FALSE(initial.dh0.ratio_forward);
+    EXPECT_TRUE(initial.du.ratio_forward && initial.da.ratio_forward);
+  }
+  GradientReports reports;
+  EXPECT_THROW(judge_gradients({hidden}, {}, p.storage, p.gates, reports), std::invalid_argument);
+}
+
 TEST(GradientVerdict, EndsWhereTheComputeTypeOverflows) {
   const Problem p = small_problem("elman_diag", 40, "paper");
   const BackwardChannel channel{{"elman_diag", 40, {64}, std::vector<double>(40, 0), {0}}, std::vector<double>(40, 0), {std::vector<double>(40, 0), {1}}};

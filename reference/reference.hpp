@@ -178,6 +178,8 @@ struct GradientReports {
 /// batch is in the sum. Channels that there was no time to begin are left out. An infinity that storing the truth gives too is no error.
 /// Throws std::invalid_argument where a shape is not that of the channels.
 void judge_gradients(const std::vector<JudgedHidden>&, Storage storage, std::string_view gates, GradientReference&, GradientReports&);
+/// The same against true gradients that are given, of every channel in order.
+void judge_gradients(const std::vector<JudgedHidden>&, const std::vector<std::shared_ptr<const Gradients>>&, Storage storage, std::string_view gates, GradientReports&);
 
 /// The same of the hidden channels in sampled_channels(), whole batch. channel_of(tensor, b, d) is Op::channel of h (as stored: the pass's input), du, dh0 and da.
 void judge_backward(const Problem&, const std::function<std::vector<double>(std::string_view tensor, std::int64_t b, std::int64_t d)>& channel_of, GradientReference&,
