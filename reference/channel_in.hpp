@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cells/all.hpp"
-#include "reference/mp.hpp"
+#include "reference/reference.hpp"
 
 namespace prnn {
 

@@ -4,6 +4,7 @@
 
 #include "reference/channel_in.hpp"
 #include "reference/hash.hpp"
+#include "reference/mp.hpp"
 #include "reference/share_time.hpp"
 
 namespace prnn {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "reference/channel_in.hpp"
+#include "reference/mp.hpp"
 #include "reference/running_bound.hpp"
 
 namespace prnn {
