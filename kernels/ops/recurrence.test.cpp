@@ -382,6 +382,19 @@ TEST(GradientRatios, TakeTheRoundingOfASixteenBitTypeAndNoMore) {
   check.template operator()<F16>();
 }
 
+TEST(GradientRatios, KnowHowApproximateGatesAre) {
+  const auto machine = testing::open_machine("cpu");
+  const auto bench = differentiated<GruDiag, float>(*machine);
+  const LocalRatios exact = ratios_of(*bench);
+  bench->problem.gates = "approx";
+  const LocalRatios approx = ratios_of(*bench);
+  // The same error under another bound. A step rounds some ten times a gate, by less than half of a gate's error: at least a tenth of the exact bound is gates.
+  const double allowed = 0.1 * kApproxGateError / gate_error_v<float>;
+  EXPECT_GT(exact.du.value(), allowed * approx.du.value());
+  EXPECT_GT(exact.da.value(), allowed * approx.da.value());
+  EXPECT_GT(exact.dh0.value(), allowed * approx.dh0.value());
+}
+
 TEST(GradientRatios, TakeInfinityWhereTheStorageTypeHasNoSuchNumberAndOnlyThere) {
   const auto machine = testing::open_machine("cpu");
   const auto bench = differentiated<GruDiag, F16>(*machine);
