@@ -51,6 +51,13 @@ TEST(EveryCpuBackwardSolver, MakesNanFromANonFiniteNumberOnTowardsTheStartInItsC
   });
 }
 
+TEST(EveryCpuBackwardSolver, NamesTheFirstNanInTheOrderOfThePass) {
+  AllCells::for_each([]<class Cell>() {
+    const Problem p = backward_problem(Cell::name, Storage::f32, 2, 3, 6);
+    for (const std::string& solver : solvers_for(p, machine())) testing::expect_first_nan<Cell>(p, solver, machine());
+  });
+}
+
 TEST(EveryCpuBackwardSolver, AddsToDa) {
   for_every_case([]<class Cell, class T>() {
     const Problem p = backward_problem(Cell::name, storage_of<T>, 3, 5, 17);

@@ -186,6 +186,17 @@ void expect_nan_placement(Problem p, const std::string& solver, Machine& machine
   }
 }
 
+/// Of several places the outcome names the first in the order of the pass: of the first batch entry, the last step.
+template <class Cell>
+void expect_first_nan(const Problem& p, const std::string& solver, Machine& machine) {
+  const Layout<Cell> at = layout_of<Cell>(p);
+  Workbench bench(p, machine);
+  auto u = bench.values<float>("u");
+  for (const std::int64_t i : {at.u(0, 1, 0, 0), at.u(0, 3, 0, 2), at.u(1, p.seq_len - 1, 0, 1)}) u[std::size_t(i)] = NAN;
+  bench.put("u", u);
+  EXPECT_EQ(bench.solve(solver).nonfinite, (std::array<std::int64_t, 3>{0, 3, 2})) << describe(solver, p);
+}
+
 /// da += : over zeros the bits of da =; else the sum, each of the two rounded once more.
 template <class Cell, class T>
 void expect_accumulation(Problem p, const std::string& solver, Machine& machine) {
