@@ -226,7 +226,7 @@ void judge_witness_gradients(const WitnessFile& file, const std::function<ByArgu
       const std::size_t K = witness.data.initial.size();
       for (std::size_t i = 0; i < witness.truth.states.size(); ++i) {
         channel.states.push_back(witness.truth.states[i].high);
-        given.states[i] += storing_error(storage, channel.states[i]);
+        given.states[i] = allowed_error(given.states[i], witness.truth.states[i], storage);
         if (*file.loss == Loss::last_component && i % K != K - 1) continue;
         channel.loss.states.push_back(2 * channel.states[i]);
         given.loss.push_back(2 * given.states[i]);

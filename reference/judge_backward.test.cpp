@@ -439,6 +439,19 @@ TEST(GradientVerdict, JudgesTheSampledChannelsOfAProblem) {
   EXPECT_EQ(asked, expected);
   EXPECT_EQ(reports.du.channels_checked.size(), 2 * expected.size());
   EXPECT_EQ(reports.da.channels_checked.size(), expected.size());
+  // Off by 2^-12 of itself: what coarse gates may do, and exact ones may not.
+  const auto coarse = [&](std::string_view tensor, std::int64_t b, std::int64_t d) {
+    std::vector<double> values = channel_of(tensor, b, d);
+    if (tensor != "h") {
+      for (double& x : values) x *= 1 + 0x1p-12;
+    }
+    return values;
+  };
+  for (const char* gates : {"approx", "exact"}) {
+    p.gates = gates;
+    judge_backward(p, coarse, reference, reports);
+    EXPECT_EQ(passes(*reports.du.ratio_forward), p.gates == "approx");
+  }
   wrong_d = 8;
   judge_backward(p, channel_of, reference, reports);
   for (const ErrorReport& report : each(reports)) EXPECT_FALSE(passes(*report.ratio_forward));

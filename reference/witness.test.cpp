@@ -94,7 +94,7 @@ GradientReports gradient_verdict(const WitnessFile& file) {
     return testing::evaluate_gradients<C>(channel);
   };
   GradientReports reports;
-  judge_witness_gradients(file, computed, std::is_same_v<C, double> ? Storage::f64 : Storage::f32, reports);
+  judge_witness_gradients(file, computed, std::is_same_v<C, double> ? Storage::f64 : std::is_same_v<C, Bf16> ? Storage::bf16 : Storage::f32, reports);
   return reports;
 }
 
@@ -107,7 +107,7 @@ TEST(Witness, SequentialGradientsPass) {
       continue;
     }
     ++files;
-    for (const GradientReports& reports : {gradient_verdict<float>(file), gradient_verdict<double>(file)}) {
+    for (const GradientReports& reports : {gradient_verdict<float>(file), gradient_verdict<double>(file), gradient_verdict<Bf16>(file)}) {
       for (const ErrorReport* report : {&reports.du, &reports.da, &reports.dh0}) {
         EXPECT_TRUE(passes(*report->ratio_forward)) << path << " " << *report->ratio_forward;
         EXPECT_EQ(*report->verified_prefix, file.seq_len) << path;
