@@ -74,6 +74,8 @@ TEST(Bounded, GateOfAnUncertainArgumentIsBoundedByItsSteepestSlope) {
   // Anywhere in -40 +- 64 lie values from 0 to 1: the slope at -40 says nothing.
   EXPECT_GE(sigmoid(F32(-40, 64)).error, 1);
   EXPECT_GE(tanh_gate(F32(-40, 64)).error, 2);
+  EXPECT_EQ(sigmoid(F32(-40, 0.5)).error, 0.125 + gate_error_v<float>);  // 1/4, the slope at 0
+  EXPECT_EQ(tanh_gate(F32(-40, 0.5)).error, 0.5 + gate_error_v<float>);
   // Just below the change of formula the slope grows by at most e^2e = 1.14 within the bound.
   for (double x = -8; x <= 8; x += 0.125) {
     const double e = 0x1.fp-5;
