@@ -79,10 +79,9 @@ PRNN_HD void judge_gradients(const Layout<Cell>& at, const BackwardTensors<T>& t
   }
 }
 
-/// The ratio of da [k, d] against the terms of all batch entries: their errors, and u_c sum |terms| for the sum.
-template <class Cell, class T>
-PRNN_HD double judge_weight(const Layout<Cell>& at, const GradientTerms* terms, const BackwardTensors<T>& t, int k, std::int64_t d) {
-  using C = compute_t<T>;
+/// The ratio of da [kWeights, D] at [k, d] against the terms of all batch entries: their errors, and u_c sum |terms| for the sum.
+template <class Cell, class C>
+PRNN_HD double judge_weight(const Layout<Cell>& at, const GradientTerms* terms, const C* da, int k, std::int64_t d) {
   CompensatedSum<double> sum(0);
   double bound = 0;
   for (std::int64_t b = 0; b < at.batch; ++b) {
@@ -90,7 +89,7 @@ PRNN_HD double judge_weight(const Layout<Cell>& at, const GradientTerms* terms, 
     sum.add(mine.sum);
     bound += mine.error + unit_roundoff_v<C> * mine.magnitude;
   }
-  return is_finite(bound) || bound != bound ? gradient_ratio<C>(t.da[at.a(k, d)], sum.value(), bound) : 0;
+  return is_finite(bound) || bound != bound ? gradient_ratio<C>(da[at.a(k, d)], sum.value(), bound) : 0;
 }
 
 /// f.template operator()<approximate>(): whether the gates that the bounds know of are; double has no approximate ones.

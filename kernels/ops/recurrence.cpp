@@ -174,7 +174,7 @@ LocalRatios gradient_ratios_cpu(const Problem& p, Machine&, const Tensors& tenso
     });
 #pragma omp for schedule(static) nowait
     for (std::int64_t d = 0; d < p.hidden; ++d) {
-      for (int k = 0; k < Cell::kWeights; ++k) keep_largest(da, judge_weight<Cell>(at, terms.data(), t, k, d));
+      for (int k = 0; k < Cell::kWeights; ++k) keep_largest(da, judge_weight<Cell>(at, terms.data(), t.da, k, d));
     }
 #pragma omp critical
     {

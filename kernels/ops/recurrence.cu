@@ -54,22 +54,22 @@ double state_ratio(const Problem& p, Machine& machine, const Tensors& t) {
 }
 
 /// Largest ratios of du, da and dh0, in this order, at worst [3].
-template <class Cell, class T, bool kApproximate>
+template <class Cell, class T>
 PRNN_KERNEL judge_gradients_kernel(Layout<Cell> at, BackwardTensors<T> t, GradientTerms* terms, double* worst) {
   const std::int64_t channel = block_index() * thread_count() + thread_index();
   if (channel >= at.channels()) return;
   double du = 0, dh0 = 0;
-  judge_gradients<Cell, T, kApproximate>(at, t, channel / at.hidden, channel % at.hidden, terms, du, dh0);
+  judge_gradients<Cell, T, false>(at, t, channel / at.hidden, channel % at.hidden, terms, du, dh0);
   if (!(du <= 0)) atomic_max_magnitude(worst, du);
   if (!(dh0 <= 0)) atomic_max_magnitude(worst + 2, dh0);
 }
 
-template <class Cell, class T>
-PRNN_KERNEL judge_weights_kernel(Layout<Cell> at, BackwardTensors<T> t, const GradientTerms* terms, double* worst) {
+template <class Cell, class C>
+PRNN_KERNEL judge_weights_kernel(Layout<Cell> at, const C* da, const GradientTerms* terms, double* worst) {
   const std::int64_t i = block_index() * thread_count() + thread_index();
   if (i >= at.a(Cell::kWeights, 0)) return;
-  const double da = judge_weight<Cell>(at, terms, t, int(i / at.hidden), i % at.hidden);
-  if (!(da <= 0)) atomic_max_magnitude(worst + 1, da);
+  const double ratio = judge_weight<Cell>(at, terms, da, int(i / at.hidden), i % at.hidden);
+  if (!(ratio <= 0)) atomic_max_magnitude(worst + 1, ratio);
 }
 
 template <class Cell, class T>
@@ -81,11 +81,10 @@ LocalRatios gradient_ratios(const Problem& p, Machine& machine, const Tensors& t
   double ratios[3];
   const Buffer worst(machine, sizeof ratios), terms(machine, p.batch * weights * std::int64_t(sizeof(GradientTerms)));
   machine.fill(worst.data(), 0, sizeof ratios);
-  with_gate_error<T>(p, [&]<bool kApproximate>() {
-    launch(&judge_gradients_kernel<Cell, T, kApproximate>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at, t, terms.as<GradientTerms>(), worst.as<double>());
-  });
-  launch(&judge_weights_kernel<Cell, T>, (weights + kThreads - 1) / kThreads, kThreads, 0, machine.stream(), at, t, static_cast<const GradientTerms*>(terms.data()),
-         worst.as<double>());
+  if (p.gates == "approx") throw DeviceError("gradients with approximate gates are judged on the CPU alone");  // no solver here has them
+  launch(&judge_gradients_kernel<Cell, T>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at, t, terms.as<GradientTerms>(), worst.as<double>());
+  launch(&judge_weights_kernel<Cell, compute_t<T>>, (weights + kThreads - 1) / kThreads, kThreads, 0, machine.stream(), at, static_cast<const compute_t<T>*>(t.da),
+         static_cast<const GradientTerms*>(terms.data()), worst.as<double>());
   machine.download(ratios, worst.data(), sizeof ratios);
   return {.h = {}, .du = ratios[0], .da = ratios[1], .dh0 = ratios[2]};
 }

@@ -242,18 +242,17 @@ struct StreamShape {
   int channels_a_thread;
   bool in_chunks;
 };
-/// The widest that the rows of a tensor [.., D] and `lanes` threads side by side allow.
+/// Whole words and chunks where the rows of a tensor [.., D] and `lanes` threads side by side allow both; else a channel a thread, by itself.
 template <class T>
-StreamShape stream_shape(std::int64_t hidden, int lanes) {
-  if (hidden % kWordChannels<T> != 0) return {1, false};
-  return {kWordChannels<T>, hidden % std::int64_t(16 / sizeof(T)) == 0 && lanes * kWordChannels<T> * int(sizeof(T)) >= 16};
+StreamShape stream_shape(std::int64_t hidden, int lanes) {  // lanes: that many words
+  if (hidden % std::int64_t(16 / sizeof(T)) == 0 && lanes * kWordChannels<T> * int(sizeof(T)) >= 16) return {kWordChannels<T>, true};
+  return {1, false};
 }
 /// f.template operator()<V, kChunks>() for a shape.
 template <class T, class F>
 void with_shape(const StreamShape& shape, F&& f) {
   if (shape.in_chunks) return f.template operator()<kWordChannels<T>, true>();
-  if (shape.channels_a_thread == kWordChannels<T>) return f.template operator()<kWordChannels<T>, false>();
-  if constexpr (kWordChannels < T >> 1) f.template operator()<1, false>();
+  f.template operator()<1, false>();
 }
 
 /// Computes steps first .. stop - 1 of a stream: advance(v, u) a step of channel d + v from its guarded inputs. arrive() is called before step

@@ -1,30 +1,40 @@
 // seq_graph.cu: the launches of seq_stepwise, captured once in a graph and replayed: what a step costs without the host.
-//   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D] -> h [B, L, kState, D], last [B, kState, D]
+//   tensors: those of seq_stepwise
 // h_l = f(h_{l-1}, u_l), Danieli et al. 2025 (arXiv:2510.21450), eq. 2.1.
-#include <array>
 #include <map>
+#include <vector>
 
-#include "kernels/solvers/cuda/sequential.cuh"
+#include "kernels/primitives/device.cuh"
+#include "kernels/primitives/policy.hpp"
+#include "kernels/primitives/register.hpp"
 
 namespace prnn::PRNN_BACKEND {
 
 template <class Cell, class T>
-class SeqGraph final : public SequentialRun<Cell, T> {
+class SeqGraph final : public Run {
  public:
   static constexpr const char* kName = "seq_graph";
+  static constexpr bool kIterates = false, kDeterministic = true;
+  static std::int64_t workspace_bytes(const Problem& p) { return stepwise(p).workspace_bytes(p); }
   static std::string why_not(const Problem& p) { return sequential_why_not(kName, p); }
 
-  SeqGraph(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine) {}
-  int launches() const override { return int(this->at_.seq_len); }
+  SeqGraph(const Problem& p, Machine& machine) : steps_(stepwise(p).prepare(p, machine)) {}
+  Policy policy() const override { return steps_->policy(); }
+  int launches() const override { return steps_->launches(); }
   bool capturable() const override { return false; }
   /// A graph holds its pointers, so each set of tensors has its own, captured at its first launch: in the warm-up.
   void launch(const Tensors& tensors, Stream stream) override {
-    const RecurrenceTensors<T> t(tensors);
-    graphs_.try_emplace({t.u, t.a, t.h0, t.h, t.last}, [this, t](Stream captured) { this->enqueue_steps(t, captured); }).first->second.launch(stream);
+    std::vector<const void*> pointers;
+    for (const Tensors::Item& item : tensors.items) pointers.push_back(item.data);
+    graphs_.try_emplace(pointers, [this, tensors](Stream captured) { steps_->launch(tensors, captured); }).first->second.launch(stream);
   }
+  Outcome outcome() override { return steps_->outcome(); }
 
  private:
-  std::map<std::array<const void*, 5>, CapturedGraph> graphs_;
+  static const Solver& stepwise(const Problem& p) { return *find_solver("seq_stepwise", kDevice, p); }
+
+  const std::unique_ptr<Run> steps_;
+  std::map<std::vector<const void*>, CapturedGraph> graphs_;
 };
 
 PRNN_REGISTER_SOLVER(SeqGraph, kDevice);

@@ -289,11 +289,11 @@ class Shooting final : public Run {
   struct Plan {
     explicit Plan(const Problem& p, int most_blocks = kMostTeamBlocks)
         : policy(shooting_policy(p)),
-          channels_a_thread(stream_shape<T>(p.hidden, kWarp).channels_a_thread),
-          lanes(std::clamp(policy.channels_a_block / channels_a_thread, 1, kMostShootingLanes)),
-          shape(stream_shape<T>(p.hidden, lanes)) {
+          shape(stream_shape<T>(p.hidden, std::max(policy.channels_a_block / kWordChannels<T>, 1))),
+          channels_a_thread(shape.channels_a_thread),
+          lanes(std::clamp(policy.channels_a_block / channels_a_thread, 1, kMostShootingLanes)) {
       policy.blocks_a_team = std::min(policy.blocks_a_team, most_blocks);
-      if (!shape.in_chunks) policy.prefetch = kMostPrefetch<T>;
+      if (!shape.in_chunks || !shooting_has_prefetch(policy.prefetch, Cell::kState, sizeof(T))) policy.prefetch = kMostPrefetch<T>;
       const std::int64_t most_slots = kMostShootingThreads / lanes;
       cut = Segments::cut(p.seq_len, std::min(most_slots * policy.blocks_a_team, std::int64_t(policy.segments)), policy.overlap);
       threads = int(ceil_div(std::min(ceil_div(cut.count, policy.blocks_a_team), most_slots) * lanes, kWarp)) * kWarp;
@@ -313,8 +313,8 @@ class Shooting final : public Run {
     }
 
     ShootingPolicy policy;
-    int channels_a_thread, lanes;
     StreamShape shape;
+    int channels_a_thread, lanes;
     Segments cut;
     int threads, runs_to;  // runs_to: blocks of a team that have segments
     std::int64_t teams, blocks;
