@@ -10,6 +10,7 @@
 #include "kernels/ops/testing.hpp"
 #include "kernels/primitives/device_emulated.hpp"
 #include "kernels/primitives/machine_host.hpp"
+#include "kernels/primitives/policy.hpp"
 #include "kernels/primitives/register.hpp"
 
 namespace prnn {
