@@ -266,7 +266,12 @@ std::vector<Prediction> ranked(const MeasuredTable& table, const Problem& p, std
   lines = narrowed(lines, &MeasuredTable::Line::cell, {p.cell, stand_in(p.cell)});
   lines = narrowed(lines, &MeasuredTable::Line::storage, {p.storage, other_of_its_size(p.storage), Storage::f32});
   lines = narrowed(lines, &MeasuredTable::Line::gates, {p.gates, std::string("exact")});
-  lines = narrowed(lines, [](const MeasuredTable::Line& line) { return has_whole_words(line.hidden, line.storage); }, {has_whole_words(p.hidden, p.storage)});
+  double channels = double(p.batch) * double(p.hidden);
+  if (gpu && gpu->multiprocessors > 0) channels *= double(architecture->multiprocessors) / gpu->multiprocessors;
+  const auto whole = [](const MeasuredTable::Line& line) { return has_whole_words(line.hidden, line.storage); };
+  const Lines alike = narrowed(lines, whole, {has_whole_words(p.hidden, p.storage)});
+  const bool reached = std::any_of(alike.begin(), alike.end(), [&](const MeasuredTable::Line* line) { return double(line->batch) * double(line->hidden) <= channels; });
+  lines = reached ? alike : narrowed(lines, whole, {true});
 
   std::vector<Candidate> candidates;  // in the order of the table
   std::vector<std::vector<MeasuredPoint>> points;
@@ -278,8 +283,6 @@ std::vector<Prediction> ranked(const MeasuredTable& table, const Problem& p, std
     }
     points[at].push_back({std::log2(double(line->batch) * double(line->hidden)), std::log2(double(line->seq_len)), std::log2(line->time_us)});
   }
-  double channels = double(p.batch) * double(p.hidden);
-  if (gpu && gpu->multiprocessors > 0) channels *= double(architecture->multiprocessors) / gpu->multiprocessors;
   std::vector<Prediction> predictions;
   for (std::size_t i = 0; i < candidates.size(); ++i)
     predictions.push_back({candidates[i], std::exp2(predicted_time(points[i], std::log2(channels), std::log2(double(p.seq_len))))});
