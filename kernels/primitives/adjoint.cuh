@@ -1,5 +1,9 @@
-// adjoint.cuh: what device solvers of pass backward share: da over the batch, and where a channel's gradients first were not numbers.
+// adjoint.cuh: what device solvers of pass backward share: da over the batch, where a channel's gradients first were not numbers, and the host side of
+// those with a thread a channel.
 #pragma once
+
+#include <algorithm>
+#include <vector>
 
 #include "kernels/primitives/adjoint.hpp"
 #include "kernels/primitives/channel.cuh"
@@ -7,11 +11,11 @@
 
 namespace prnn::PRNN_BACKEND {
 
-/// sums [B, kWeights, D] of each batch entry -> da [kWeights, D], a thread an element, in the order of the batch.
-template <class Cell, class C>
-PRNN_KERNEL combine_batch_kernel(Layout<Cell> at, const CompensatedSum<C>* sums, bool accumulate, C* da) {
+/// sums [B, weights] of each batch entry -> da [weights], a thread an element, in the order of the batch.
+template <class C>
+PRNN_KERNEL combine_batch_kernel(std::int64_t batch, std::int64_t weights, const CompensatedSum<C>* sums, bool accumulate, C* da) {
   const std::int64_t i = block_index() * thread_count() + thread_index();
-  if (i < at.a(Cell::kWeights, 0)) combine_batch<Cell>(at, sums, int(i / at.hidden), i % at.hidden, accumulate, da);
+  if (i < weights) combine_batch(batch, weights, sums, i, accumulate, da);
 }
 
 /// Positions of gradients count steps from the end: the smallest is where the pass first met NaN.
@@ -37,5 +41,64 @@ std::optional<std::array<std::int64_t, 3>> place_of_gradient(const Layout<Cell>&
   if (place) (*place)[1] = at.seq_len - 1 - (*place)[1];
   return place;
 }
+
+/// The host side of the solvers with a thread a channel.
+template <class Cell, class T>
+class SequentialBackwardRun : public Run {
+ protected:
+  using C = compute_t<T>;
+
+ public:
+  static constexpr const char* kPass = "backward";
+  static constexpr bool kIterates = false, kDeterministic = true;
+  static std::int64_t workspace_bytes(const Problem& p) { return sums_bytes(p) + blocks_for(p) * std::int64_t(sizeof(std::int64_t)); }
+
+  Policy policy() const override { return {{"threads", policy_.threads}}; }
+  Outcome outcome() override {
+    std::vector<std::int64_t> first(static_cast<std::size_t>(blocks_));
+    machine_.download(first.data(), nonfinite_.data(), nonfinite_.bytes());
+    return {.nonfinite = place_of_gradient(at_, *std::min_element(first.begin(), first.end()))};
+  }
+
+ protected:
+  SequentialBackwardRun(const Problem& p, Machine& machine)
+      : at_(layout_of<Cell>(p)),
+        policy_(sequential_policy(p)),
+        blocks_(blocks_for(p)),
+        accumulate_(p.accumulate_da),
+        machine_(machine),
+        sums_(machine, sums_bytes(p)),
+        nonfinite_(machine, blocks_ * std::int64_t(sizeof(std::int64_t))) {}
+
+  /// kernel(at, extra .., tensors, sums, nonfinite) on every channel.
+  template <class Kernel, class... Extra>
+  void enqueue(Kernel* kernel, const BackwardTensors<T>& t, Stream stream, Extra... extra) {
+    launch_kernel(kernel, blocks_, policy_.threads, stream, at_, extra..., t, sums_.as<CompensatedSum<C>>(), nonfinite_.as<std::int64_t>());
+  }
+  /// da from the sums of all batch entries.
+  void enqueue_combine(const BackwardTensors<T>& t, Stream stream) {
+    const std::int64_t weights = at_.a(Cell::kWeights, 0);
+    launch_kernel(&combine_batch_kernel<C>, ceil_div(weights, policy_.threads), policy_.threads, stream, at_.batch, weights, sums_.as<const CompensatedSum<C>>(), accumulate_,
+                  t.da);
+  }
+
+  const Layout<Cell> at_;
+
+ private:
+  static std::int64_t blocks_for(const Problem& p) { return ceil_div(p.batch * p.hidden, sequential_policy(p).threads); }
+  static std::int64_t sums_bytes(const Problem& p) { return p.batch * Cell::kWeights * p.hidden * std::int64_t(sizeof(CompensatedSum<C>)); }
+  /// The name `launch` is the member's here.
+  template <class Kernel, class... Arguments>
+  static void launch_kernel(Kernel* kernel, std::int64_t blocks, int threads, Stream stream, Arguments... arguments) {
+    prnn::PRNN_BACKEND::launch(kernel, blocks, threads, 0, stream, arguments...);
+  }
+
+  const SequentialPolicy policy_;
+  const std::int64_t blocks_;
+  const bool accumulate_;
+  Machine& machine_;
+  const Buffer sums_;       // [B, kWeights, D] CompensatedSum<C>
+  const Buffer nonfinite_;  // [blocks] int64
+};
 
 }  // namespace prnn::PRNN_BACKEND

@@ -28,12 +28,12 @@ PRNN_HD inline void adjoint_step(const Layout<Cell>& at, const BackwardTensors<T
   for (int k = 0; k < Cell::kInputs; ++k) t.du[at.u(b, l, k, d)] = to_storage<T>(du[k]);
 }
 
-/// da [kWeights, D] of channel d, from what each batch entry summed, sums [B, kWeights, D], in the order of the batch.
-template <class Cell, class C>
-PRNN_HD inline void combine_batch(const Layout<Cell>& at, const CompensatedSum<C>* sums, int k, std::int64_t d, bool accumulate, C* da) {
-  CompensatedSum<C> total(accumulate ? da[at.a(k, d)] : C(0));
-  for (std::int64_t b = 0; b < at.batch; ++b) total.add(sums[b * at.a(Cell::kWeights, 0) + at.a(k, d)]);
-  da[at.a(k, d)] = total.value();
+/// da at i, of kWeights x D in all, from what each batch entry summed, sums [B, kWeights D], in the order of the batch.
+template <class C>
+PRNN_HD inline void combine_batch(std::int64_t batch, std::int64_t weights, const CompensatedSum<C>* sums, std::int64_t i, bool accumulate, C* da) {
+  CompensatedSum<C> total(accumulate ? da[i] : C(0));
+  for (std::int64_t b = 0; b < batch; ++b) total.add(sums[b * weights + i]);
+  da[i] = total.value();
 }
 
 }  // namespace prnn

@@ -40,7 +40,7 @@ PRNN_DEVICE void store_pack(T* p, const compute_t<T> (&x)[V]) {
 template <class Cell, class T, int V>
 PRNN_DEVICE void load_lane(const Layout<Cell>& at, const RecurrenceTensors<T>& t, const Place& place, bool from_initial, Lane<Cell, T, V>& lane) {
   PRNN_UNROLL for (int v = 0; v < V; ++v) {
-    load_weights(at, t, place.d + v, lane.a[v]);
+    load_weights(at, t.a, place.d + v, lane.a[v]);
     PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) lane.h[v][i] = from_initial ? load(t.h0 + at.edge(place.b, i, place.d + v)) : compute_t<T>(0);
   }
 }

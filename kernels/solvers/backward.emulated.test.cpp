@@ -95,7 +95,9 @@ TEST(EveryDeviceBackwardSolver, AddsToDa) {
 
 TEST(TheDeviceSequentialBackwardSolver, IsTheSameAtASplit) {
   for_every_case([]<class Cell, class T>() {
-    for (const char* grad : {"all", "output"}) testing::expect_same_at_a_split<Cell, T>(grad, "seq_stepwise", machine());
+    for (const char* grad : {"all", "output"}) {
+      for (const char* solver : {"seq_stepwise", "seq_fused"}) testing::expect_same_at_a_split<Cell, T>(grad, solver, machine());
+    }
   });
 }
 
@@ -103,6 +105,7 @@ TEST(PassBothOnAGpu, IsItsPartsAndAGraphGoesWithStepwise) {
   for (const char* grad : {"all", "output"}) {
     for (const char* solver : {"seq_stepwise", "seq_graph"})
       testing::expect_both_as_its_parts(backward_problem("lstm_cifg_diag", Storage::bf16, 2, 5, 9, grad), solver, "seq_stepwise", machine());
+    testing::expect_both_as_its_parts(backward_problem("gru_diag", Storage::f32, 2, 5, 9, grad), "seq_fused", "seq_fused", machine());
   }
 }
 

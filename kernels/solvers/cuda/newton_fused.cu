@@ -89,7 +89,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
       PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[s][k] = begin + own + s < at.seq_len ? load(from + (s * Cell::kInputs + k) * at.hidden) : C(0);
     }
   };
-  load_weights(at, tensors, d, a);
+  load_weights(at, tensors.a, d, a);
   PRNN_UNROLL for (int i = 0; i < K; ++i) start.x[i] = load(tensors.h0 + at.edge(b, i, d));
   load_tile(0);
   guard_start<Cell>(a, start.x);

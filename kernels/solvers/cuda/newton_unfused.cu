@@ -94,7 +94,7 @@ PRNN_KERNEL start_kernel(Unfused<Cell, T> w) {
   if (channel == 0) *w.status = {kNowhere, 0, -1, 0};
   if (channel >= w.at.channels()) return;
   compute_t<T> a[Cell::kWeights], h[Cell::kState];
-  load_weights(w.at, w.tensors, d, a);
+  load_weights(w.at, w.tensors.a, d, a);
   load_start(w.at, w.tensors, b, d, a, h);
   w.first_bad[channel] = all_finite(h) ? w.at.seq_len : 0;
   w.failed[channel] = w.unfinished[channel] = -1;
@@ -105,7 +105,7 @@ template <class Cell, class T>
 PRNN_DEVICE bool guess(const Unfused<Cell, T>& w, std::int64_t b, std::int64_t l, std::int64_t d, compute_t<T> (&h)[Cell::kState]) {
   compute_t<T> a[Cell::kWeights], u[Cell::kInputs];
   const compute_t<T> zero[Cell::kState] = {};
-  load_weights(w.at, w.tensors, d, a);
+  load_weights(w.at, w.tensors.a, d, a);
   load_inputs<Cell>(w.tensors.u + w.at.u(b, l, 0, d), w.at.hidden, u);
   guard_inputs<Cell>(u);
   Cell::step(zero, a, u, h);
@@ -168,7 +168,7 @@ PRNN_KERNEL assemble_kernel(Unfused<Cell, T> w, int k, bool checked) {
   tile.for_each_channel_fastest([&](int slot, std::int64_t l, std::int64_t d) {
     C a[Cell::kWeights], u[Cell::kInputs], f[K];
     State<C, K> before, h;
-    load_weights(w.at, w.tensors, d, a);
+    load_weights(w.at, w.tensors.a, d, a);
     load_inputs<Cell>(w.tensors.u + w.at.u(tile.b, l, 0, d), w.at.hidden, u);
     PRNN_UNROLL for (int i = 0; i < K; ++i) {
       before.x[i] = l == 0 ? w.tensors.h0[w.at.edge(tile.b, i, d)] : w.iterate[w.at.h(tile.b, l - 1, i, d)];

@@ -14,7 +14,7 @@ PRNN_KERNEL step_kernel(Layout<Cell> at, std::int64_t l, RecurrenceTensors<T> t,
   bool bad = false;
   if (channel < at.channels()) {
     compute_t<T> a[Cell::kWeights], u[Cell::kInputs], h[Cell::kState], next[Cell::kState];
-    load_weights(at, t, d, a);
+    load_weights(at, t.a, d, a);
     if (l == 0) {
       load_start(at, t, b, d, a, h);
     } else {

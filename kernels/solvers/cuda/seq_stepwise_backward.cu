@@ -2,9 +2,6 @@
 //   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D], h [B, L, kState, D], grad_h [B, L, G, D], grad_last [B, kState, D]
 //   -> du [B, L, kInputs, D], da [kWeights, D], dh0 [B, kState, D]
 // Danieli et al. 2025 (arXiv:2510.21450), eq. 2.6, solved step by step; gates are computed again, nothing but h is stored.
-#include <algorithm>
-#include <vector>
-
 #include "kernels/primitives/adjoint.cuh"
 #include "kernels/primitives/register.hpp"
 
@@ -34,51 +31,18 @@ PRNN_KERNEL adjoint_kernel(Layout<Cell> at, std::int64_t l, BackwardTensors<T> t
 }
 
 template <class Cell, class T>
-class SeqStepwiseBackward final : public Run {
-  using C = compute_t<T>;
-
+class SeqStepwiseBackward final : public SequentialBackwardRun<Cell, T> {
  public:
   static constexpr const char* kName = "seq_stepwise";
-  static constexpr const char* kPass = "backward";
-  static constexpr bool kIterates = false, kDeterministic = true;
-  static std::int64_t workspace_bytes(const Problem& p) { return sums_bytes(p) + ceil_div(p.batch * p.hidden, sequential_policy(p).threads) * std::int64_t(sizeof(std::int64_t)); }
   static std::string why_not(const Problem& p) { return sequential_why_not(kName, p); }
 
-  SeqStepwiseBackward(const Problem& p, Machine& machine)
-      : at_(layout_of<Cell>(p)),
-        policy_(sequential_policy(p)),
-        accumulate_(p.accumulate_da),
-        blocks_(ceil_div(at_.channels(), policy_.threads)),
-        machine_(machine),
-        sums_(machine, sums_bytes(p)),
-        nonfinite_(machine, blocks_ * std::int64_t(sizeof(std::int64_t))) {}
-
-  Policy policy() const override { return {{"threads", policy_.threads}}; }
-  int launches() const override { return int(at_.seq_len) + 1; }
+  SeqStepwiseBackward(const Problem& p, Machine& machine) : SequentialBackwardRun<Cell, T>(p, machine) {}
+  int launches() const override { return int(this->at_.seq_len) + 1; }
   void launch(const Tensors& tensors, Stream stream) override {
     const BackwardTensors<T> t(tensors);
-    auto* const sums = sums_.as<CompensatedSum<C>>();
-    for (std::int64_t l = at_.seq_len - 1; l >= 0; --l)
-      prnn::PRNN_BACKEND::launch(&adjoint_kernel<Cell, T>, blocks_, policy_.threads, 0, stream, at_, l, t, sums, nonfinite_.as<std::int64_t>());
-    prnn::PRNN_BACKEND::launch(&combine_batch_kernel<Cell, C>, ceil_div(at_.a(Cell::kWeights, 0), policy_.threads), policy_.threads, 0, stream, at_,
-                               static_cast<const CompensatedSum<C>*>(sums), accumulate_, t.da);
+    for (std::int64_t l = this->at_.seq_len - 1; l >= 0; --l) this->enqueue(&adjoint_kernel<Cell, T>, t, stream, l);
+    this->enqueue_combine(t, stream);
   }
-  Outcome outcome() override {
-    std::vector<std::int64_t> first(static_cast<std::size_t>(blocks_));
-    machine_.download(first.data(), nonfinite_.data(), nonfinite_.bytes());
-    return {.nonfinite = place_of_gradient(at_, *std::min_element(first.begin(), first.end()))};
-  }
-
- private:
-  static std::int64_t sums_bytes(const Problem& p) { return p.batch * Cell::kWeights * p.hidden * std::int64_t(sizeof(CompensatedSum<C>)); }
-
-  const Layout<Cell> at_;
-  const SequentialPolicy policy_;
-  const bool accumulate_;
-  const std::int64_t blocks_;
-  Machine& machine_;
-  const Buffer sums_;       // [B, kWeights, D] CompensatedSum<C>
-  const Buffer nonfinite_;  // [blocks] int64
 };
 
 PRNN_REGISTER_SOLVER(SeqStepwiseBackward, kDevice);
