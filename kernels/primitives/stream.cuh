@@ -167,14 +167,14 @@ class TileStream {
   /// Host.
   static TileMap source(const Layout<Cell>& at, const float* u, int threads) { return tile_map(u, at.batch * at.seq_len * Cell::kInputs, at.hidden, kRows, threads); }
 
-  /// All threads of the block. Channels place.d - thread .. of one sequence are the block's.
+  /// All threads of the block, which has neighbouring channels of one sequence. place: the thread's.
   PRNN_DEVICE TileStream(unsigned char* shared, const Layout<Cell>& at, const TileMap& u, const Place& place, std::int64_t first, std::int64_t stop)
       : ring_(reinterpret_cast<Word*>(shared)),
         landed_(reinterpret_cast<PhaseBarrier*>(ring_ + kStages * kRows * thread_count())),
         read_(landed_ + kStages),
         u_(u),
         row_((place.b * at.seq_len + first) * Cell::kInputs),
-        column_(place.d - thread_index()),
+        column_(place.d),
         tiles_left_(int((stop - first + kGroup - 1) / kGroup)) {
     if (thread_index() == 0) {
       PRNN_NO_UNROLL for (int stage = 0; stage < kStages; ++stage) {
@@ -226,7 +226,7 @@ class TileStream {
   PhaseBarrier* const read_;    // [kStages]
   const TileMap& u_;
   std::int64_t row_;
-  const std::int64_t column_;
+  const std::int64_t column_;  // of thread 0, which copies
   int tiles_left_;
   unsigned groups_ = 0;  // waited for
   int at_ = 0;           // of this thread's words of the last; an index, so that the compiler sees that they are in shared memory
