@@ -47,7 +47,7 @@ struct Truth {
 Truth true_states(const ChannelData&, Deadline = kNoDeadline, std::optional<Storage> until_hopeless = {});
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Gradients (gradients.cpp). Loss = <grad_h, h> + <grad_last, last> where the states are given, exact as the forward pass stored them;
+// Gradients (gradients.cpp). Loss = <grad_h, h> + <grad_last, last> where the states are given, exact as the forward pass stored them:
 //   g_L = grad_last + grad_h_L;  (g_{l-1}, da, du_l) = J_l^T g_l at (h_{l-1}, a, u_l), and grad_h_{l-1} added to g_{l-1};  dh0 = J_1^T g_1
 
 /// What the backward pass of one channel (b, d) is given.
