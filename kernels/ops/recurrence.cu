@@ -17,14 +17,39 @@ PRNN_KERNEL draw_kernel(DrawArguments args, DrawStream stream, int components, s
   for (std::int64_t i = block_index() * thread_count() + thread_index(); i < count; i += block_count() * thread_count()) out[i] = draw_element<T>(args, stream, components, i);
 }
 
-template <class Cell, class T>
-PRNN_KERNEL local_ratio_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, double gate_error, double* worst) {
+/// Pointers of one problem for a kernel that only judges: not hot, it is compiled once a cell, and chooses the storage type when it runs.
+template <template <class> class PointersOf>
+class AnyStorage {
+ public:
+  AnyStorage(Storage storage, const Tensors& t) : storage_(storage), f32_(t), f64_(t), bf16_(t), f16_(t) {}
+
+  /// f(pointers) of the problem's storage type.
+  template <class F>
+  PRNN_DEVICE auto visit(const F& f) const {
+    switch (storage_) {
+      case Storage::f32: return f(f32_);
+      case Storage::f64: return f(f64_);
+      case Storage::bf16: return f(bf16_);
+      case Storage::f16: break;
+    }
+    return f(f16_);
+  }
+
+ private:
+  Storage storage_;
+  PointersOf<float> f32_;  // the same addresses in every type; those of the other types are never read
+  PointersOf<double> f64_;
+  PointersOf<Bf16> bf16_;
+  PointersOf<F16> f16_;
+};
+
+template <class Cell>
+PRNN_KERNEL local_ratio_kernel(Layout<Cell> at, AnyStorage<RecurrenceTensors> tensors, double gate_error, double* worst) {
   const std::int64_t count = at.position(at.batch, 0, 0);
   double mine = 0;
   for (std::int64_t i = block_index() * thread_count() + thread_index(); i < count; i += block_count() * thread_count()) {
     const std::int64_t d = i % at.hidden, row = i / at.hidden;
-    const double ratio = local_ratio<Cell, T>(at, tensors, gate_error, row / at.seq_len, row % at.seq_len, d);
-    if (mine == mine && !(ratio <= mine)) mine = ratio;
+    keep_largest(mine, tensors.visit([&](const auto& t) { return local_ratio<Cell>(at, t, gate_error, row / at.seq_len, row % at.seq_len, d); }));
   }
   if (!(mine <= 0)) atomic_max_magnitude(worst, mine);
 }
@@ -41,50 +66,49 @@ void draw_tensors(const Problem& p, const DrawArguments& args, Machine& machine,
   });
 }
 
-template <class Cell, class T>
+template <class Cell>
 double state_ratio(const Problem& p, Machine& machine, const Tensors& t) {
   const Layout<Cell> at = layout_of<Cell>(p);
   const Buffer worst(machine, sizeof(double));
   machine.fill(worst.data(), 0, sizeof(double));
-  launch(&local_ratio_kernel<Cell, T>, blocks_for(at.position(p.batch, 0, 0)), kThreads, 0, machine.stream(), at, RecurrenceTensors<T>(t), gate_error(p.storage, p.gates),
-         worst.as<double>());
+  launch(&local_ratio_kernel<Cell>, blocks_for(at.position(p.batch, 0, 0)), kThreads, 0, machine.stream(), at, AnyStorage<RecurrenceTensors>(p.storage, t),
+         gate_error(p.storage, p.gates), worst.as<double>());
   double ratio = 0;
   machine.download(&ratio, worst.data(), sizeof ratio);
   return ratio;
 }
 
 /// Largest ratios of du, da and dh0, in this order, at worst [3].
-template <class Cell, class T>
-PRNN_KERNEL judge_gradients_kernel(Layout<Cell> at, BackwardTensors<T> t, GradientTerms* terms, double* worst) {
+template <class Cell>
+PRNN_KERNEL judge_gradients_kernel(Layout<Cell> at, AnyStorage<BackwardTensors> tensors, GradientTerms* terms, double* worst) {
   const std::int64_t channel = block_index() * thread_count() + thread_index();
   if (channel >= at.channels()) return;
   double du = 0, dh0 = 0;
-  judge_gradients<Cell, T, false>(at, t, channel / at.hidden, channel % at.hidden, terms, du, dh0);
+  tensors.visit([&]<class T>(const BackwardTensors<T>& t) { judge_gradients<Cell, T, false>(at, t, channel / at.hidden, channel % at.hidden, terms, du, dh0); });
   if (!(du <= 0)) atomic_max_magnitude(worst, du);
   if (!(dh0 <= 0)) atomic_max_magnitude(worst + 2, dh0);
 }
 
-template <class Cell, class C>
-PRNN_KERNEL judge_weights_kernel(Layout<Cell> at, const C* da, const GradientTerms* terms, double* worst) {
+template <class Cell>
+PRNN_KERNEL judge_weights_kernel(Layout<Cell> at, AnyStorage<BackwardTensors> tensors, const GradientTerms* terms, double* worst) {
   const std::int64_t i = block_index() * thread_count() + thread_index();
   if (i >= at.a(Cell::kWeights, 0)) return;
-  const double ratio = judge_weight<Cell>(at, terms, da, int(i / at.hidden), i % at.hidden);
+  const double ratio = tensors.visit([&](const auto& t) { return judge_weight<Cell>(at, terms, t.da, int(i / at.hidden), i % at.hidden); });
   if (!(ratio <= 0)) atomic_max_magnitude(worst + 1, ratio);
 }
 
-template <class Cell, class T>
-LocalRatios gradient_ratios(const Problem& p, Machine& machine, const Tensors& tensors) {
+template <class Cell>
+LocalRatios gradient_ratios(const Problem& p, Machine& machine, const Tensors& t) {
   constexpr int kFew = 64;  // threads a block: a channel is long work, and registers are short
   const Layout<Cell> at = layout_of<Cell>(p);
-  const BackwardTensors<T> t(tensors);
+  const AnyStorage<BackwardTensors> tensors(p.storage, t);
   const std::int64_t weights = at.a(Cell::kWeights, 0);
   double ratios[3];
   const Buffer worst(machine, sizeof ratios), terms(machine, p.batch * weights * std::int64_t(sizeof(GradientTerms)));
   machine.fill(worst.data(), 0, sizeof ratios);
   if (p.gates == "approx") throw DeviceError("gradients with approximate gates are judged on the CPU alone");  // no solver here has them
-  launch(&judge_gradients_kernel<Cell, T>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at, t, terms.as<GradientTerms>(), worst.as<double>());
-  launch(&judge_weights_kernel<Cell, compute_t<T>>, (weights + kThreads - 1) / kThreads, kThreads, 0, machine.stream(), at, static_cast<const compute_t<T>*>(t.da),
-         static_cast<const GradientTerms*>(terms.data()), worst.as<double>());
+  launch(&judge_gradients_kernel<Cell>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at, tensors, terms.as<GradientTerms>(), worst.as<double>());
+  launch(&judge_weights_kernel<Cell>, (weights + kThreads - 1) / kThreads, kThreads, 0, machine.stream(), at, tensors, terms.as<GradientTerms>(), worst.as<double>());
   machine.download(ratios, worst.data(), sizeof ratios);
   return {.h = {}, .du = ratios[0], .da = ratios[1], .dh0 = ratios[2]};
 }
@@ -108,7 +132,7 @@ std::vector<double> gather_column(const Problem& p, const Tensors::Item& item, s
 [[maybe_unused]] static const bool registered_loops = [] {
   AllCells::for_each([]<class Cell>() {
     AllStorages::for_each([]<class T>() {
-      recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell, T>, &gradient_ratios<Cell, T>, &gather_column<T>});
+      recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell>, &gradient_ratios<Cell>, &gather_column<T>});
     });
   });
   return true;
