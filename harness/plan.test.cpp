@@ -109,16 +109,21 @@ TEST(Plan, SkipsUndefinedCombinationsWithTheReason) {
 }
 
 TEST(Plan, PassesAndGradientsAreGroupsOfTheirOwn) {
-  const auto groups = plan("passes = [\"forward\", \"backward\", \"both\"]\ngrad = [\"all\", \"output\"]");
-  ASSERT_EQ(groups.size(), 6u);
-  EXPECT_EQ(groups[3].group_id, "recurrence/kernel/gru_diag/backward/output/f32/B1/D64/L256/paper/h0=zero/seed=1/rotating");
-  EXPECT_EQ(groups[4].cases[0].problem.pass, "both");
+  const auto groups = plan("passes = [\"forward\", \"backward\", \"both\"]\ngrad = [\"all\", \"output\", \"squares\"]");
+  ASSERT_EQ(groups.size(), 9u);
+  EXPECT_EQ(groups[4].group_id, "recurrence/kernel/gru_diag/backward/output/f32/B1/D64/L256/paper/h0=zero/seed=1/rotating");
+  EXPECT_EQ(groups[5].group_id, "recurrence/kernel/gru_diag/backward/squares/f32/B1/D64/L256/paper/h0=zero/seed=1/rotating");
+  EXPECT_EQ(groups[6].cases[0].problem.pass, "both");
   EXPECT_EQ(groups[0].cases[0].skip, "");
   EXPECT_EQ(groups[1].cases[0].skip, "undefined combination: pass forward is given no gradients, so grad 'output' means nothing");
-  for (const std::size_t i : {2, 3, 4, 5}) EXPECT_EQ(groups[i].cases[0].skip, "") << groups[i].group_id;
+  EXPECT_EQ(groups[2].cases[0].skip, "undefined combination: pass forward is given no gradients, so grad 'squares' means nothing");
+  for (std::size_t i = 3; i < 9; ++i) EXPECT_EQ(groups[i].cases[0].skip, "") << groups[i].group_id;
   // u and du 3 x 256 x 64 each, h and grad_h 256 x 64 each, a and da 3 x 64 each, h0, grad_last and dh0 64 each; both: last too.
-  EXPECT_EQ(groups[2].cases[0].set_bytes, 4 * (8 * 256 * 64 + 9 * 64));
-  EXPECT_EQ(groups[4].cases[0].set_bytes, 4 * (8 * 256 * 64 + 10 * 64));
+  EXPECT_EQ(groups[3].cases[0].set_bytes, 4 * (8 * 256 * 64 + 9 * 64));
+  EXPECT_EQ(groups[6].cases[0].set_bytes, 4 * (8 * 256 * 64 + 10 * 64));
+  // squares: no grad_h.
+  EXPECT_EQ(groups[5].cases[0].set_bytes, 4 * (7 * 256 * 64 + 9 * 64));
+  EXPECT_EQ(groups[8].cases[0].set_bytes, 4 * (7 * 256 * 64 + 10 * 64));
 }
 
 TEST(Plan, ASolverWithoutThePassIsUndefinedAndExcused) {
@@ -270,16 +275,17 @@ TEST(ShippedSuite, BackwardAndBothHaveThePeersShapesInBothRegimesAndEveryStorage
   }
   for (const std::string pass : {"backward", "both"}) {
     std::map<std::string, std::set<Shape>> found;
-    std::size_t by_output = 0;
+    std::map<std::string, std::size_t> of_the_loss;  // groups at one shape
     for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/" + pass + ".toml"), {})) {
       const Problem& p = group.cases[0].problem;
       EXPECT_EQ(p.pass, pass);
-      by_output += p.grad == "output" && Shape{p.batch, p.hidden, p.seq_len} == Shape{8, 4096, 2048};
+      of_the_loss[p.grad + " " + p.regime] += Shape{p.batch, p.hidden, p.seq_len} == Shape{8, 4096, 2048};
       if (p.grad == "all") found[p.cell + " " + std::string(to_string(p.storage)) + " " + p.regime].insert({p.batch, p.hidden, p.seq_len});
     }
     EXPECT_EQ(found.size(), 2u * 4 * 2) << pass;
     for (const auto& [axes, its] : found) EXPECT_EQ(its, shapes) << pass << " " << axes;
-    EXPECT_EQ(by_output, 2u * 4 * 2) << pass;
+    of_the_loss.erase("all paper"), of_the_loss.erase("all corners");
+    EXPECT_EQ(of_the_loss, (std::map<std::string, std::size_t>{{"output paper", 2 * 4}, {"output corners", 2 * 4}, {"squares paper", 2 * 4}})) << pass;
   }
 }
 

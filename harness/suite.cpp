@@ -240,7 +240,7 @@ const std::vector<Axis>& axis_table() {
       {"cells", named(&Axes::cells, "cell", cell_names)},
       {"solvers", [](Axes& axes, const Entry& entry, const std::string& key) { axes.solvers = solver_values(entry, key); }},
       {"passes", fixed(&Axes::passes, "pass", {"forward", "backward", "both"})},
-      {"grad", fixed(&Axes::grad, "grad", {"all", "output"})},
+      {"grad", fixed(&Axes::grad, "grad", {"all", "output", "squares"})},
       {"storage",
        [](Axes& axes, const Entry& entry, const std::string& key) {
          Names known;

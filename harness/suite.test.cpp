@@ -86,6 +86,7 @@ TEST(Suite, TakesScalarsListsAndRangesWithBothEnds) {
   EXPECT_TRUE(is(axes("seed = [0, 9223372036854775807]").seed, {0u, 9223372036854775807u}));
   EXPECT_TRUE(is(axes("cache = [\"hot\", \"rotating\"]").cache, {"hot", "rotating"}));
   EXPECT_TRUE(is(axes("h0 = \"random\"").h0, {"random"}));
+  EXPECT_TRUE(is(axes("grad = [\"squares\", \"output\", \"all\"]").grad, {"squares", "output", "all"}));
   const auto policy = axes("policy = { threads = 64, steps_a_thread = [1, 2], prefetch = 8 }").policy;
   EXPECT_TRUE(is(policy.at("prefetch"), {8}));
   EXPECT_TRUE(is(policy.at("threads"), {64}));

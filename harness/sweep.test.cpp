@@ -632,6 +632,43 @@ TEST_F(SweepTest, EveryPassHasTheErrorsOfItsOutputs) {
   std::filesystem::remove_all(directory);
 }
 
+TEST_F(SweepTest, ALossInsideIsJudgedAndReportedApart) {
+  axes += "passes = [\"backward\", \"both\"]\ngrad = [\"all\", \"squares\"]\n";
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / ("sweep_squares_" + std::to_string(getpid()));
+  {
+    ReferenceCache cache(directory);
+    options.reference = &cache;
+    options.now = {};
+    // The gradient of half that loss: neither test may pass it.
+    behaviours[1].after = [](const Tensors& t, int) {
+      for (const Tensors::Item& item : t.items) {
+        if (item.spec.name == "dh0") t.data<float>("dh0")[0] *= 0.5f;
+      }
+    };
+    const SweepResult result = run({"double_0", "double_1"}, {"double_0"});
+    ASSERT_EQ(result.rows.size(), 8u);
+    std::map<std::string, std::set<std::string>> groups;
+    for (const CaseRecord& row : result.rows) {
+      const std::string& grad = row.problem.grad;
+      groups[grad].insert(row.group_id);
+      EXPECT_EQ(to_json(row)["grad"], grad);
+      EXPECT_EQ(row.status, row.solver == "double_0" ? Status::ok : Status::wrong) << row.case_id << " " << row.reason;
+      for (const auto* error : {&row.error_du, &row.error_da, &row.error_dh0}) {
+        const bool right = row.solver == "double_0" || error != &row.error_dh0;
+        ASSERT_TRUE(*error && (*error)->ratio_local && (*error)->ratio_forward);
+        EXPECT_EQ(passes(*(*error)->ratio_local), right) << row.case_id;
+        EXPECT_EQ(passes(*(*error)->ratio_forward), right) << row.case_id;
+      }
+      EXPECT_EQ(row.bytes_min, 2 * 3 * 5 * 4 * ((grad == "squares" ? 7 : 8) + (row.problem.pass == "both" ? 4 : 0)));
+      EXPECT_EQ(row.speedup.contains("double_0"), row.solver == "double_0") << "a baseline of its own loss";
+    }
+    EXPECT_EQ(groups["all"].size(), 2u);
+    EXPECT_EQ(groups["squares"].size(), 2u);
+    for (const std::string& id : groups["squares"]) EXPECT_FALSE(groups["all"].contains(id));
+  }
+  std::filesystem::remove_all(directory);
+}
+
 TEST_F(SweepTest, AWrongGradientIsCaughtWhicheverItIs) {
   axes += "passes = [\"backward\", \"both\"]\n";
   int damaged = 0;

@@ -34,7 +34,8 @@ Storage compute_storage(Storage);  // the type that is computed in: f64 for f64,
 /// Launch policy: named integers (threads, steps_a_thread, channels_a_block, ...), printable and recorded.
 using Policy = std::map<std::string, std::int64_t>;
 
-/// One value of every axis that shapes the mathematics or the kernel (design section 2).
+/// One value of every axis that shapes the mathematics or the kernel (design section 2). grad: what pass backward's loss is by the states: all of their
+/// components (all) or the last (output) carry a gradient that is given; squares: the sum of all components' squares, computed inside.
 struct Problem {
   std::string op = "recurrence", scope = "kernel", cell, pass = "forward", grad = "all";
   Storage storage = Storage::f32;
@@ -211,9 +212,9 @@ class Run {
 struct Solver {
   std::string name, device, cell;
   Storage storage;
-  std::string pass = "forward";            // forward | backward; both: see find_solver
-  bool iterates = false;                   // honours iteration_limit; the others are undefined at a fixed count
-  bool deterministic = true;               // bitwise the same on every run
+  std::string pass = "forward";                        // forward | backward; both: see find_solver
+  bool iterates = false;                               // honours iteration_limit; the others are undefined at a fixed count
+  bool deterministic = true;                           // bitwise the same on every run
   std::function<std::string(const Problem&)> why_not;  // empty: defined; else why this combination is not
   std::function<std::int64_t(const Problem&)> workspace_bytes;
   std::function<std::unique_ptr<Run>(const Problem&, Machine&)> prepare;

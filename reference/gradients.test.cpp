@@ -19,7 +19,7 @@ using testing::evaluate;
 using testing::small_problem;
 
 constexpr const char* kCells[] = {"gru_diag", "lstm_cifg_diag", "elman_diag"};
-constexpr const char* kGrads[] = {"all", "output"};
+constexpr const char* kGrads[] = {"all", "output", "squares"};
 
 ChannelData elman(double weight, std::vector<double> inputs, double initial = 0) { return {"elman_diag", std::int64_t(inputs.size()), {weight}, std::move(inputs), {initial}}; }
 
@@ -117,19 +117,20 @@ TEST(TrueGradients, AreTheTransposeOfTheJacobian) {
   }
 }
 
-/// <grad_h, h> + <grad_last, last> of the channel in double, and what rounding may have done to it.
+/// <grad_h, h> + <grad_last, last> of the channel in double, or |h|^2 for <grad_h, h> where none is drawn, and what rounding may have done to it.
 double loss_in_double(const ChannelData& data, const ChannelGradients& loss, double& roundoff) {
   const std::vector<double> h = evaluate<double>(data), bound = forward_bound(data, true_states(data), Storage::f64);
   const std::size_t K = data.initial.size(), L = std::size_t(data.seq_len), G = loss.states.size() / L;
   double sum = 0;
   roundoff = 0;
-  const auto add = [&](double w, std::size_t at) {
+  const auto add = [&](double w, std::size_t at, int degree = 1) {
     sum += w * h[at];
-    roundoff += std::fabs(w) * kErrorFactor * bound[at] + 2 * double(L * K) * unit_roundoff_v<double> * std::fabs(w * h[at]);  // fewer than 2 L K roundings follow
+    roundoff += degree * std::fabs(w) * kErrorFactor * bound[at] + 2 * double(L * K) * unit_roundoff_v<double> * std::fabs(w * h[at]);  // fewer than 2 L K roundings follow
   };
   for (std::size_t l = 0; l < L; ++l) {
     for (std::size_t i = 0; i < G; ++i) add(loss.states[l * G + i], l * K + K - G + i);
   }
+  for (std::size_t at = 0; at < L * K && G == 0; ++at) add(h[at], at, 2);
   for (std::size_t i = 0; i < K; ++i) add(loss.last[i], (L - 1) * K + i);
   return sum;
 }
@@ -141,7 +142,8 @@ TEST(TrueGradients, AreDifferencesOfTheLossInDouble) {
       p.grad = grad;
       const ChannelData data = draw_channel(p, 0, 0);
       const ChannelGradients loss = draw_gradients(p, 0, 0);
-      const Gradients gradients = true_gradients(data, loss);
+      // squares: at the states in double, whose error is nothing beside that of a quotient of them.
+      const Gradients gradients = p.grad == "squares" ? true_gradients(backward_channel<double>(p, 0, 0)) : true_gradients(data, loss);
       ChannelData moved = data;
       const auto check = [&](double& x, const DoubleDouble& gradient) {
         const double at = x;
@@ -183,6 +185,25 @@ TEST(TrueGradients, OfSquaresAreThoseOfTwiceTheStates) {
     for (std::size_t i = 0; i < squares.inputs.size(); ++i) EXPECT_NEAR(squares.inputs[i].high, given.inputs[i].high, 30 * 0x1p-52);
     for (std::size_t i = 0; i < squares.weights.size(); ++i) EXPECT_NEAR(squares.weights[i].high, given.weights[i].high, 15 * 30 * 0x1p-52);
     EXPECT_NE(squares.inputs[3].low, given.inputs[3].low);
+  }
+}
+
+TEST(AChannelAtStoredStates, HasTheLossOfJustThese) {
+  for (const char* cell : kCells) {
+    for (const char* grad : kGrads) {
+      Problem p = small_problem(cell, 5, "paper", Storage::f16);
+      p.grad = grad;
+      std::vector<double> states = evaluate<F16>(draw_channel(p, 1, 2));
+      states[3] = 0.75;  // what a solver stored, right or wrong
+      const BackwardChannel channel = channel_at(p, 1, 2, states);
+      const ChannelGradients drawn = draw_gradients(p, 1, 2);
+      std::vector<double> twice = states;
+      for (double& x : twice) x *= 2;
+      EXPECT_EQ(channel.states, states);
+      EXPECT_EQ(channel.data.inputs, draw_channel(p, 1, 2).inputs);
+      EXPECT_EQ(channel.loss.states, p.grad == "squares" ? twice : drawn.states) << cell << " " << grad;
+      EXPECT_EQ(channel.loss.last, drawn.last);
+    }
   }
 }
 

@@ -204,7 +204,7 @@ void judge_backward(const Problem& problem, const std::function<std::vector<doub
     if (std::any_of(all.begin(), all.end(), [d = d](const JudgedHidden& hidden) { return hidden.d == d; })) continue;
     JudgedHidden hidden{.d = d};
     for (std::int64_t b = 0; b < problem.batch; ++b) {
-      hidden.batch.push_back({draw_channel(problem, b, d), channel_of("h", b, d), draw_gradients(problem, b, d)});
+      hidden.batch.push_back(channel_at(problem, b, d, channel_of("h", b, d)));
       hidden.inputs.push_back(channel_of("du", b, d));
       hidden.initial.push_back(channel_of("dh0", b, d));
     }

@@ -149,7 +149,7 @@ TEST(GradientVerdict, PassesAPlainLoopInEveryTypeCellAndRegime) {
   for (const char* cell : {"gru_diag", "lstm_cifg_diag", "elman_diag"}) {
     for (const char* regime : {"paper", "public", "corners", "wide", "expansive", "long_memory", "saturated"}) {
       for (const Storage storage : kStorages) {
-        for (const char* grad : {"all", "output"}) {
+        for (const char* grad : {"all", "output", "squares"}) {
           Problem p = small_problem(cell, 60, regime, storage);
           p.grad = grad;
           p.batch = 2;

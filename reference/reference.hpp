@@ -56,6 +56,8 @@ struct BackwardChannel {
   std::vector<double> states;  // [L, kState]
   ChannelGradients loss;       // grad_h [L, G], grad_last [kState]
 };
+/// Channel (b, d) of a problem at the states [L, kState] that its forward pass stored: exact, and where the loss is |h|^2 (squares) grad_h is 2 h of just these.
+BackwardChannel channel_at(const Problem&, std::int64_t b, std::int64_t d, std::vector<double> states);
 
 /// Sum over steps of state^2: of all components, or of the last one only (the output).
 enum class Loss { all_components, last_component };

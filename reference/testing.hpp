@@ -47,12 +47,10 @@ std::vector<double> evaluate(const ChannelData& data) {
   return out;
 }
 
-/// Channel (b, d) of a problem with the states that a plain loop in T stores, and a loss drawn at random.
+/// Channel (b, d) of a problem with the states that a plain loop in T stores, and its loss: drawn at random, or of these states.
 template <class T>
 BackwardChannel backward_channel(const Problem& p, std::int64_t b, std::int64_t d) {
-  BackwardChannel channel{draw_channel(p, b, d), {}, draw_gradients(p, b, d)};
-  channel.states = evaluate<T>(channel.data);
-  return channel;
+  return channel_at(p, b, d, evaluate<T>(draw_channel(p, b, d)));
 }
 
 /// du (stored as T), dh0 and this channel's part of da of a plain loop back in the compute type of T. da is summed in double: what a good summation has.

@@ -38,7 +38,7 @@ std::vector<TensorSpec> tensors(const Problem& p) {
                                {"h", backward ? Role::state : Role::output, p.storage, {p.batch, p.seq_len, cell.state, p.hidden}}};
   if (!backward) list.push_back({"last", Role::last, compute, edge});
   if (p.pass == "forward") return list;
-  list.push_back({"grad_h", Role::gradient, p.storage, {p.batch, p.seq_len, grad_components(p, cell.state), p.hidden}});
+  if (const int G = grad_components(p, cell.state); G > 0) list.push_back({"grad_h", Role::gradient, p.storage, {p.batch, p.seq_len, G, p.hidden}});
   list.push_back({"grad_last", Role::gradient, compute, edge});
   list.push_back({"du", Role::output, p.storage, inputs});
   list.push_back({"da", Role::weight_sum, compute, weights});
@@ -57,11 +57,13 @@ std::int64_t bytes_min(const Problem& p) {
 }
 
 // A gate's argument is a multiply-add for its weight and one more sum; the blend of a step is two. Counted once a step, sequentially. Backward computes the
-// gates again, their slopes and adjoints (3 a gate), and two multiply-adds for each of the products of a weight and of the blend, and adds the loss's gradient.
+// gates again, their slopes and adjoints (3 a gate), and two multiply-adds for each of the products of a weight and of the blend, and adds the loss's gradient, or twice
+// the state (squares).
 std::int64_t flops(const Problem& p) {
   const CellFacts cell = facts_of(p.cell);
   const std::int64_t forward = 2 * cell.weights + cell.inputs + 3 * cell.state + 2 * cell.gates;
-  return steps(p) * sum_of_passes(p, forward, forward + 3 * cell.gates + 4 * (cell.weights + cell.state) + grad_components(p, cell.state));
+  const std::int64_t loss = p.grad == "squares" ? 2 * cell.state : grad_components(p, cell.state);
+  return steps(p) * sum_of_passes(p, forward, forward + 3 * cell.gates + 4 * (cell.weights + cell.state) + loss);
 }
 
 // One exponential and one reciprocal a gate, or one tanh.

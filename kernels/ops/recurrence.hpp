@@ -30,15 +30,15 @@ struct ChannelData {
 /// Regenerates channel (b, d) of a problem on the host, bit for bit what draw() puts into device memory.
 ChannelData draw_channel(const Problem&, std::int64_t b, std::int64_t d);
 
-/// The loss's gradients that one channel is given, quantised as ChannelData is. Loss = <grad_h, h> + <grad_last, last>.
+/// The loss's gradients that one channel is given, quantised as ChannelData is. Loss = <grad_h, h> + <grad_last, last>; grad = squares: |h|^2 + <grad_last, last>.
 struct ChannelGradients {
-  std::vector<double> states;  // [L, G], G = kState (grad = all) or 1 (grad = output: by the last component alone)
+  std::vector<double> states;  // [L, G], G = kState (grad = all) or 1 (grad = output: by the last component alone); of squares none is drawn, and it is 2 h
   std::vector<double> last;    // [kState]
 };
 ChannelGradients draw_gradients(const Problem&, std::int64_t b, std::int64_t d);
 
-/// G of a cell with `states` components.
-inline int grad_components(const Problem& p, int states) { return p.grad == "output" ? 1 : states; }
+/// G of the tensor grad_h of a cell with `states` components; 0: there is none.
+inline int grad_components(const Problem& p, int states) { return p.grad == "squares" ? 0 : p.grad == "output" ? 1 : states; }
 
 /// What an element of a drawn tensor is made from; plain values, so that a kernel takes it as an argument.
 struct DrawArguments {
@@ -78,30 +78,49 @@ struct RecurrenceTensors {
 
 /// Pointers of one backward pass; edges and da are in compute type. h is the forward pass's as stored, an exact input.
 ///   g_L = grad_last + grad_h_L;  (g_{l-1}, da, du_l) = J_l^T g_l at (h_{l-1}, a, u_l), h_0 = h0, and grad_h_{l-1} added to g_{l-1};  dh0 = g_0
+/// Where the tensors have no grad_h the loss is |h|^2 (grad = squares) and grad_h = 2 h. Every reader takes grad_factor() x grad_h[grad_at(..)].
 template <class T>
 struct BackwardTensors {
   const T* u;                     // [B, L, kInputs, D]
   const T* a;                     // [kWeights, D]
   const compute_t<T>* h0;         // [B, kState, D]
   const T* h;                     // [B, L, kState, D]
-  const T* grad_h;                // [B, L, G, D]
+  const T* grad_h;                // [B, L, G, D]: of the last G components; squares: h
   const compute_t<T>* grad_last;  // [B, kState, D]
   T* du;                          // [B, L, kInputs, D]
   compute_t<T>* da;               // [kWeights, D], summed over b and l
   compute_t<T>* dh0;              // [B, kState, D]
-  int grad_components;            // G
+  int grad_components;            // G; squares: kState
+  bool squares;                   // the loss is |h|^2
 
   explicit BackwardTensors(const Tensors& t)
       : u(t.data<T>("u")),
         a(t.data<T>("a")),
         h0(t.data<compute_t<T>>("h0")),
         h(t.data<T>("h")),
-        grad_h(t.data<T>("grad_h")),
+        grad_h(t.data<T>(loss_tensor(t))),
         grad_last(t.data<compute_t<T>>("grad_last")),
         du(t.data<T>("du")),
         da(t.data<compute_t<T>>("da")),
         dh0(t.data<compute_t<T>>("dh0")),
-        grad_components(int(t.at("grad_h").spec.shape[2])) {}
+        grad_components(int(t.at(loss_tensor(t)).spec.shape[2])),
+        squares(grad_h == h) {}
+
+  /// Offset of component kState - G + k of step l in grad_h.
+  template <class Cell>
+  PRNN_HD std::int64_t grad_at(const Layout<Cell>& at, std::int64_t b, std::int64_t l, int k, std::int64_t d) const {
+    return ((b * at.seq_len + l) * grad_components + k) * at.hidden + d;
+  }
+  /// 1, or 2 where grad_h is h; the product is exact but for overflow.
+  PRNN_HD compute_t<T> grad_factor() const { return compute_t<T>(squares ? 2 : 1); }
+
+ private:
+  static const char* loss_tensor(const Tensors& t) {
+    for (const Tensors::Item& item : t.items) {
+      if (item.spec.name == "grad_h") return "grad_h";
+    }
+    return "h";
+  }
 };
 
 /// What step l (0-based) of channel (b, d) is differentiated at: h_{l-1} as stored [kState], a [kWeights], u_l [kInputs]; in X, exact.
@@ -113,12 +132,12 @@ PRNN_HD void load_point(const Layout<Cell>& at, const BackwardTensors<T>& t, std
   for (int k = 0; k < Cell::kInputs; ++k) u[k] = X(to_compute(t.u[at.u(b, l, k, d)]));
 }
 
-/// g [kState] += grad_h of step l, which has all components or the last.
+/// g [kState] += what the loss itself has by h_l: all components or the last.
 template <class Cell, class T, class X>
 PRNN_HD void add_grad_h(const Layout<Cell>& at, const BackwardTensors<T>& t, std::int64_t b, std::int64_t l, std::int64_t d, X (&g)[Cell::kState]) {
-  const int G = t.grad_components, first = Cell::kState - G;
+  const int first = Cell::kState - t.grad_components;
   for (int k = 0; k < Cell::kState; ++k) {
-    if (k >= first) g[k] = g[k] + X(to_compute(t.grad_h[((b * at.seq_len + l) * G + k - first) * at.hidden + d]));
+    if (k >= first) g[k] = g[k] + X(t.grad_factor() * to_compute(t.grad_h[t.grad_at(at, b, l, k - first, d)]));
   }
 }
 
@@ -203,7 +222,7 @@ void for_each_drawn(const Problem& p, const Tensors& t, F&& fill) {
   fill(t.data<compute_t<T>>("h0"), DrawStream::initial, Cell::kState, edges);
   if (p.pass == "forward") return;
   const int G = grad_components(p, Cell::kState);
-  fill(t.data<T>("grad_h"), DrawStream::gradient, G, at.position(p.batch, 0, 0) * G);
+  if (G > 0) fill(t.data<T>("grad_h"), DrawStream::gradient, G, at.position(p.batch, 0, 0) * G);
   fill(t.data<compute_t<T>>("grad_last"), DrawStream::last_gradient, Cell::kState, edges);
 }
 

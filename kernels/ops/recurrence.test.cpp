@@ -62,8 +62,9 @@ TEST(RecurrenceOp, NamesWhatThisBuildLacks) {
   };
   lacks([](Problem& p) { p.scope = "layer"; }, "'layer'");
   lacks([](Problem& p) { p.grad = "output"; }, "'output'");  // of pass forward
+  lacks([](Problem& p) { p.grad = "squares"; }, "'squares'");
   for (const char* pass : {"backward", "both"}) {
-    for (const char* grad : {"all", "output"}) {
+    for (const char* grad : {"all", "output", "squares"}) {
       Problem p = problem_of("gru_diag");
       p.pass = pass;
       p.grad = grad;
@@ -75,10 +76,10 @@ TEST(RecurrenceOp, NamesWhatThisBuildLacks) {
 TEST(RecurrenceOp, DeclaresShapesAndBytesOfTheGradients) {
   const Op& op = find_op("recurrence");
   for (const bool both : {false, true}) {
-    for (const bool output : {false, true}) {
+    for (const auto& [grad, G] : {std::pair{"all", 2}, {"output", 1}, {"squares", 0}}) {
       Problem p = problem_of("lstm_cifg_diag", Storage::f16);
       p.pass = both ? "both" : "backward";
-      p.grad = output ? "output" : "all";
+      p.grad = grad;
       std::map<std::string, std::vector<std::int64_t>> given, written;
       for (const TensorSpec& spec : op.tensors(p)) {
         (spec.written() ? written : given)[spec.name] = spec.shape;
@@ -87,16 +88,17 @@ TEST(RecurrenceOp, DeclaresShapesAndBytesOfTheGradients) {
         EXPECT_EQ(spec.shared_by_batch(), spec.name == "a" || spec.name == "da") << spec.name;
       }
       const std::vector<std::int64_t> u{2, 7, 3, 5}, a{5, 5}, edge{2, 2, 5}, h{2, 7, 2, 5};
-      std::map<std::string, std::vector<std::int64_t>> expected_given{{"u", u}, {"a", a}, {"h0", edge}, {"grad_h", {2, 7, output ? 1 : 2, 5}}, {"grad_last", edge}};
+      std::map<std::string, std::vector<std::int64_t>> expected_given{{"u", u}, {"a", a}, {"h0", edge}, {"grad_last", edge}};
+      if (G > 0) expected_given["grad_h"] = {2, 7, G, 5};
       std::map<std::string, std::vector<std::int64_t>> expected_written{{"du", u}, {"da", a}, {"dh0", edge}};
       (both ? expected_written : expected_given)["h"] = h;
       if (both) expected_written["last"] = edge;
       EXPECT_EQ(given, expected_given);
       EXPECT_EQ(written, expected_written);
-      const int G = output ? 1 : 2;
       EXPECT_EQ(op.bytes_min(p), 2 * (2 * 7 * 5) * (2 * 3 + 2 + G + (both ? 3 + 2 : 0)));
-      // A step forward is 5 multiply-adds, 3 sums, two blends of 3 and 2 for each of 4 gates; backward that, 3 a gate, 4 for each of 7 products, and G.
-      const std::int64_t forward = 10 + 3 + 6 + 8, backward = forward + 12 + 28 + G;
+      // A step forward is 5 multiply-adds, 3 sums, two blends of 3 and 2 for each of 4 gates; backward that, 3 a gate, 4 for each of 7 products, and G
+      // sums, or a multiply-add for each of two squares.
+      const std::int64_t forward = 10 + 3 + 6 + 8, backward = forward + 12 + 28 + (G > 0 ? G : 4);
       EXPECT_EQ(op.flops(p), (2 * 7 * 5) * (backward + both * forward));
       EXPECT_EQ(op.special(p), (2 * 7 * 5) * 4 * 2 * (1 + both));
     }
@@ -126,7 +128,7 @@ TEST(RecurrenceOp, DrawsOnTheMachineWhatTheReferenceRegenerates) {
 TEST(RecurrenceOp, DrawsGradientsAndTheStatesThatBackwardIsGiven) {
   const auto machine = testing::open_machine("cpu");
   for (const Storage storage : kStorages) {
-    for (const char* grad : {"all", "output"}) {
+    for (const char* grad : {"all", "output", "squares"}) {
       Problem p = problem_of("lstm_cifg_diag", storage);
       Workbench forward(p, *machine);
       forward.solve("seq_stepwise");
@@ -137,11 +139,12 @@ TEST(RecurrenceOp, DrawsGradientsAndTheStatesThatBackwardIsGiven) {
       p.iteration_limit = 1;  // no state is drawn by what a case asks of its solver
       const Workbench bench(p, *machine);
       for (const char* name : {"u", "a", "h0", "h"}) EXPECT_EQ(bench.bytes(name), forward.bytes(name)) << name;
-      for (const char* name : {"u", "a", "h0", "grad_h", "grad_last"}) EXPECT_EQ(bench.bytes(name), both.bytes(name)) << name;
+      const bool given = p.grad != "squares";  // by a tensor
+      for (const char* name : {"u", "a", "h0", given ? "grad_h" : "grad_last", "grad_last"}) EXPECT_EQ(bench.bytes(name), both.bytes(name)) << name;
       for (std::int64_t b = 0; b < p.batch; ++b) {
         for (std::int64_t d = 0; d < p.hidden; ++d) {
           const ChannelGradients channel = draw_gradients(p, b, d);
-          EXPECT_EQ(bench.channel("grad_h", b, d), channel.states);
+          EXPECT_EQ(given ? bench.channel("grad_h", b, d) : std::vector<double>{}, channel.states);
           EXPECT_EQ(bench.channel("grad_last", b, d), channel.last);
         }
       }
@@ -199,6 +202,31 @@ TEST(RecurrenceOp, RegimesDrawWhatTheDesignSays) {
   EXPECT_TRUE(near(spread("paper")[0], 0.25, weight_slack));
   EXPECT_TRUE(near(spread("corners")[0], 0.25, weight_slack));
   EXPECT_GT(spread("paper")[1], 0.5);  // unclipped
+}
+
+TEST(BackwardTensors, KnowWhereTheLossHasItsGradient) {
+  const auto machine = testing::open_machine("cpu");
+  const Layout<LstmCifgDiag> at{2, 7, 5};
+  for (const auto& [grad, G] : {std::pair{"all", 2}, {"output", 1}, {"squares", 2}}) {
+    Problem p = problem_of("lstm_cifg_diag");
+    p.pass = "backward";
+    p.grad = grad;
+    const Workbench bench(p, *machine);
+    const BackwardTensors<float> t(bench.tensors);
+    const bool squares = p.grad == "squares";
+    EXPECT_EQ(t.grad_components, G);
+    EXPECT_EQ(t.squares, squares);
+    EXPECT_EQ(t.grad_h, bench.tensors.data<float>(squares ? "h" : "grad_h"));
+    for (std::int64_t l = 0; l < 7; ++l) {
+      float g[2] = {1, -2};
+      const float before[2] = {1, -2};
+      add_grad_h(at, t, 1, l, 3, g);
+      for (int k = 0; k < 2; ++k) {
+        const float x = k < 2 - G ? 0 : t.grad_h[((7 + l) * G + k - (2 - G)) * 5 + 3];
+        EXPECT_EQ(g[k], before[k] + (squares ? x + x : x)) << grad << " " << l << " " << k;
+      }
+    }
+  }
 }
 
 /// A correct result to damage: the recurrence in compute type, stored once.

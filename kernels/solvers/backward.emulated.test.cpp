@@ -36,7 +36,7 @@ void for_every_case(F&& f) {
 TEST(EveryDeviceBackwardSolver, IsRightAtEveryShapeStorageAndGradUnderEverySchedule) {
   std::uint64_t turn = 0;
   for_every_case([&]<class Cell, class T>() {
-    for (const char* grad : {"all", "output"}) {
+    for (const char* grad : {"all", "output", "squares"}) {
       for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 1, 2}, {5, 3, 4}, {3, 5, 5}, {1, 33, 33}, {2, 130, 3}, {1, 2, 130}}) {
         Problem p = backward_problem(Cell::name, storage_of<T>, batch, hidden, seq_len, grad);
         if (turn % 2) p.policy = kTiny;
@@ -70,11 +70,20 @@ TEST(EveryDeviceBackwardSolver, GivesTheSameBitsUnderEverySchedule) {
 
 TEST(EveryDeviceBackwardSolver, MakesNanFromANonFiniteNumberOnTowardsTheStartInItsChannelAlone) {
   for_every_case([]<class Cell, class T>() {
-    for (const char* grad : {"all", "output"}) {
+    for (const char* grad : {"all", "output", "squares"}) {
       for (const std::int64_t seq_len : {1, 6, 35}) {
         const Problem p = backward_problem(Cell::name, storage_of<T>, 2, 3, seq_len, grad);
         for (const std::string& solver : solvers_for(p, machine())) testing::expect_nan_placement<Cell, T>(p, solver, machine());
       }
+    }
+  });
+}
+
+TEST(EveryDeviceBackwardSolver, HasTheLossInsideAsItWouldBeGiven) {
+  for_every_case([]<class Cell, class T>() {
+    for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{2, 3, 1}, {3, 5, 9}, {1, 34, 42}}) {
+      const Problem p = backward_problem(Cell::name, storage_of<T>, batch, hidden, seq_len);
+      for (const std::string& solver : solvers_for(p, machine())) testing::expect_squares_as_given<Cell, T>(p, solver, machine());
     }
   });
 }
@@ -95,14 +104,14 @@ TEST(EveryDeviceBackwardSolver, AddsToDa) {
 
 TEST(TheDeviceSequentialBackwardSolver, IsTheSameAtASplit) {
   for_every_case([]<class Cell, class T>() {
-    for (const char* grad : {"all", "output"}) {
+    for (const char* grad : {"all", "output", "squares"}) {
       for (const char* solver : {"seq_stepwise", "seq_fused"}) testing::expect_same_at_a_split<Cell, T>(grad, solver, machine());
     }
   });
 }
 
 TEST(PassBothOnAGpu, IsItsPartsAndAGraphGoesWithStepwise) {
-  for (const char* grad : {"all", "output"}) {
+  for (const char* grad : {"all", "output", "squares"}) {
     for (const char* solver : {"seq_stepwise", "seq_graph"})
       testing::expect_both_as_its_parts(backward_problem("lstm_cifg_diag", Storage::bf16, 2, 5, 9, grad), solver, "seq_stepwise", machine());
     testing::expect_both_as_its_parts(backward_problem("gru_diag", Storage::f32, 2, 5, 9, grad), "seq_fused", "seq_fused", machine());

@@ -19,7 +19,7 @@ void for_every_case(F&& f) {
 
 TEST(EveryCpuBackwardSolver, IsRightAtEveryShapeStorageAndGrad) {
   for_every_case([]<class Cell, class T>() {
-    for (const char* grad : {"all", "output"}) {
+    for (const char* grad : {"all", "output", "squares"}) {
       for (const auto& [batch, hidden, seq_len] :
            std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 1, 2}, {1, 2, 3}, {5, 3, 4}, {3, 5, 5}, {4, 4, 1}, {1, 33, 33}, {2, 130, 5}, {33, 2, 6}, {1, 3, 130}}) {
         const Problem p = backward_problem(Cell::name, storage_of<T>, batch, hidden, seq_len, grad);
@@ -42,11 +42,20 @@ TEST(EveryCpuBackwardSolver, IsRightInEveryRegime) {
 
 TEST(EveryCpuBackwardSolver, MakesNanFromANonFiniteNumberOnTowardsTheStartInItsChannelAlone) {
   for_every_case([]<class Cell, class T>() {
-    for (const char* grad : {"all", "output"}) {
+    for (const char* grad : {"all", "output", "squares"}) {
       for (const std::int64_t seq_len : {1, 6}) {
         const Problem p = backward_problem(Cell::name, storage_of<T>, 2, 3, seq_len, grad);
         for (const std::string& solver : solvers_for(p, machine())) testing::expect_nan_placement<Cell, T>(p, solver, machine());
       }
+    }
+  });
+}
+
+TEST(EveryCpuBackwardSolver, HasTheLossInsideAsItWouldBeGiven) {
+  for_every_case([]<class Cell, class T>() {
+    for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{2, 3, 1}, {3, 5, 9}, {1, 34, 42}}) {
+      const Problem p = backward_problem(Cell::name, storage_of<T>, batch, hidden, seq_len);
+      for (const std::string& solver : solvers_for(p, machine())) testing::expect_squares_as_given<Cell, T>(p, solver, machine());
     }
   });
 }
@@ -83,7 +92,7 @@ TEST(EveryCpuBackwardSolver, UsesThreadsWithoutChangingABit) {
 
 TEST(TheCpuSequentialBackwardSolvers, AreTheSameAtASplit) {
   for_every_case([]<class Cell, class T>() {
-    for (const char* grad : {"all", "output"}) {
+    for (const char* grad : {"all", "output", "squares"}) {
       for (const char* solver : {"seq_stepwise", "seq_fused"}) testing::expect_same_at_a_split<Cell, T>(grad, solver, machine());
     }
   });
@@ -117,7 +126,7 @@ TEST(LongSums, OfDaAreAsGoodAsShortOnes) {
 }
 
 TEST(PassBoth, IsItsParts) {
-  for (const char* grad : {"all", "output"}) {
+  for (const char* grad : {"all", "output", "squares"}) {
     for (const Storage storage : kStorages) {
       for (const char* solver : {"seq_stepwise", "seq_fused"})
         testing::expect_both_as_its_parts(backward_problem("lstm_cifg_diag", storage, 2, 5, 9, grad), solver, solver, machine());

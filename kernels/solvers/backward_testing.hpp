@@ -46,13 +46,15 @@ LocalRatios plain_ratios(const Workbench& bench) {
   using Number = Bounded<C>;
   constexpr int K = Cell::kState, W = Cell::kWeights, I = Cell::kInputs;
   const Problem& p = bench.problem;
+  const bool squares = p.grad == "squares";
   const int G = p.grad == "output" ? 1 : K;
   LocalRatios worst{.h = {}, .du = 0, .da = 0, .dh0 = 0};
   const auto judge = [](std::optional<double>& most, double got, double truth, double bound) {
     const double error = std::fabs(got - truth);
     most = max_or_nan(*most, error == 0 ? 0 : error / bound);
   };
-  const auto all_u = bench.values<T>("u"), all_a = bench.values<T>("a"), all_h = bench.values<T>("h"), all_grad_h = bench.values<T>("grad_h"), all_du = bench.values<T>("du");
+  const auto all_u = bench.values<T>("u"), all_a = bench.values<T>("a"), all_h = bench.values<T>("h"), all_grad_h = bench.values<T>(squares ? "h" : "grad_h"),
+             all_du = bench.values<T>("du");
   const auto all_h0 = bench.values<C>("h0"), all_grad_last = bench.values<C>("grad_last"), all_da = bench.values<C>("da"), all_dh0 = bench.values<C>("dh0");
   /// Column d of block b of [blocks, rows, D].
   const auto column = [&](const auto& values, std::int64_t rows, std::int64_t b, std::int64_t d) {
@@ -67,7 +69,9 @@ LocalRatios plain_ratios(const Workbench& bench) {
     long double sum[W] = {};
     double bound[W] = {};
     for (std::int64_t b = 0; b < p.batch; ++b) {
-      const auto u = column(all_u, p.seq_len * I, b, d), h0 = column(all_h0, K, b, d), h = column(all_h, p.seq_len * K, b, d), grad_h = column(all_grad_h, p.seq_len * G, b, d);
+      const auto u = column(all_u, p.seq_len * I, b, d), h0 = column(all_h0, K, b, d), h = column(all_h, p.seq_len * K, b, d);
+      auto grad_h = column(all_grad_h, p.seq_len * G, b, d);
+      for (double& x : grad_h) x += squares ? x : 0;
       const auto grad_last = column(all_grad_last, K, b, d), du = column(all_du, p.seq_len * I, b, d), dh0 = column(all_dh0, K, b, d);
       Number g[K];
       for (int i = 0; i < K; ++i) g[i] = grad_last[std::size_t(i)];
@@ -135,18 +139,21 @@ void expect_nan_placement(Problem p, const std::string& solver, Machine& machine
   bench.solve(solver);
   const auto du = bench.values<T>("du");
   const auto da = bench.values<C>("da"), dh0 = bench.values<C>("dh0");
+  const bool squares = p.grad == "squares";
   const int G = p.grad == "output" ? 1 : Cell::kState;
   struct Place {
     const char* tensor;
     std::int64_t index, from;  // from: the last step whose gradients are NaN; -1: none
     bool every_batch = false;
   };
-  const Place places[] = {{"u", at.u(b, l, Cell::kInputs - 1, d), l},
-                          {"h", at.h(b, l, Cell::kState - 1, d), l + 1 < L ? l + 1 : -1},
-                          {"grad_h", ((b * L + l) * G + G - 1) * p.hidden + d, l},
-                          {"grad_last", at.edge(b, 0, d), L - 1},
-                          {"h0", at.edge(b, Cell::kState - 1, d), 0},
-                          {"a", at.a(W - 1, d), L - 1, true}};
+  const std::int64_t next = l + 1 < L ? l + 1 : -1;  // the step that is taken at h_l
+  std::vector<Place> places = {{"u", at.u(b, l, Cell::kInputs - 1, d), l},
+                               {"h", at.h(b, l, Cell::kState - 1, d), squares ? std::max(l, next) : next},
+                               {"grad_last", at.edge(b, 0, d), L - 1},
+                               {"h0", at.edge(b, Cell::kState - 1, d), 0},
+                               {"a", at.a(W - 1, d), L - 1, true}};
+  if (squares) places.push_back({"h", at.h(b, L - 1, 0, d), L - 1});  // which the loss alone reads
+  else places.push_back({"grad_h", ((b * L + l) * G + G - 1) * p.hidden + d, l});
   const auto is_nan = [](auto x) { return to_compute(x) != to_compute(x); };
   for (const Place& place : places) {
     const std::string where = describe(solver, p) + " infinite " + place.tensor;
@@ -226,7 +233,6 @@ void expect_same_at_a_split(const std::string& grad, const std::string& solver, 
   const std::int64_t D = 5, L = 21, cut = 13;
   const Problem whole = backward_problem(Cell::name, storage_of<T>, 1, D, L, grad);
   const Layout<Cell> at = layout_of<Cell>(whole);
-  const int G = grad == "output" ? 1 : Cell::kState;
   Workbench all(whole, machine), head(backward_problem(Cell::name, storage_of<T>, 1, D, cut, grad), machine),
       tail(backward_problem(Cell::name, storage_of<T>, 1, D, L - cut, grad), machine);
   all.solve(solver);
@@ -237,7 +243,7 @@ void expect_same_at_a_split(const std::string& grad, const std::string& solver, 
   };
   share("u", Cell::kInputs);
   share("h", Cell::kState);
-  share("grad_h", G);
+  if (const int G = grad_components(whole, Cell::kState); G > 0) share("grad_h", G);
   const auto h = all.values<T>("h");
   std::vector<C> at_cut;
   for (std::int64_t i = 0; i < Cell::kState * D; ++i) at_cut.push_back(to_compute(h[std::size_t(at.h(0, cut - 1, 0, 0) + i)]));
@@ -252,6 +258,21 @@ void expect_same_at_a_split(const std::string& grad, const std::string& solver, 
   std::vector<unsigned char> du = head.bytes("du"), later = tail.bytes("du");
   du.insert(du.end(), later.begin(), later.end());
   EXPECT_EQ(du, all.bytes("du")) << describe(solver, whole);
+}
+
+/// The loss |h|^2 inside gives the bits of grad_h = 2 h from outside, which every storage type has.
+template <class Cell, class T>
+void expect_squares_as_given(Problem p, const std::string& solver, Machine& machine) {
+  p.grad = "squares";
+  Workbench inside(p, machine);
+  p.grad = "all";
+  Workbench given(p, machine);
+  std::vector<T> twice = inside.values<T>("h");
+  for (T& x : twice) x = to_storage<T>(to_compute(x) + to_compute(x));
+  given.put("grad_h", twice);
+  inside.solve(solver);
+  given.solve(solver);
+  for (const char* name : kGradients) EXPECT_EQ(inside.bytes(name), given.bytes(name)) << describe(solver, p) << " " << name;
 }
 
 /// Pass both: the bits of the forward solver, then those of the backward one on the h that it stored.

@@ -1,5 +1,5 @@
 // seq_fused_backward.cpp: the gradients of the recurrence, each channel's whole sequence in one pass from its last step; channels go side by side into vectors and to threads.
-//   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D], h [B, L, kState, D], grad_h [B, L, G, D], grad_last [B, kState, D]
+//   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D], h [B, L, kState, D], grad_h [B, L, G, D] (squares: none), grad_last [B, kState, D]
 //   -> du [B, L, kInputs, D], da [kWeights, D], dh0 [B, kState, D]
 // Source: Danieli et al. 2025 (arXiv:2510.21450), eq. 2.6, solved step by step; gates are computed again, nothing but h is stored.
 #include "kernels/solvers/cpu/backward.hpp"
@@ -53,6 +53,7 @@ class SeqFusedBackward final : public Run {
     Lanes s{};  // lanes that only fill the last vector compute with zeros
     const StepBack step_back = step_back_of(Cell::name, storage_of<C>, vector_bytes_);
     const int G = t.grad_components;
+    const C factor = t.grad_factor();
     const auto load = [](C* to, const auto* from, int width) {
       for (int i = 0; i < width; ++i) to[i] = to_compute(from[i]);
     };
@@ -68,9 +69,9 @@ class SeqFusedBackward final : public Run {
           else load(s.h_before[i] + lane, t.h + at_.h(b, l - 1, i, d), width);
         }
         for (int k = 0; k < G; ++k) {
-          const T* const grad = t.grad_h + ((b * at_.seq_len + l) * G + k) * at_.hidden + d;
+          const T* const grad = t.grad_h + t.grad_at(at_, b, l, k, d);
           C* const g = s.g[K - G + k] + lane;
-          for (int i = 0; i < width; ++i) g[i] = g[i] + to_compute(grad[i]);
+          for (int i = 0; i < width; ++i) g[i] = g[i] + factor * to_compute(grad[i]);
         }
       });
       step_back(&s, int(end - first));

@@ -1,5 +1,5 @@
 // seq_stepwise_backward.cpp: the gradients of the recurrence, one pass over all channels a step, from the last to the first.
-//   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D], h [B, L, kState, D], grad_h [B, L, G, D], grad_last [B, kState, D]
+//   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D], h [B, L, kState, D], grad_h [B, L, G, D] (squares: none), grad_last [B, kState, D]
 //   -> du [B, L, kInputs, D], da [kWeights, D], dh0 [B, kState, D]
 // Source: Danieli et al. 2025 (arXiv:2510.21450), eq. 2.6, solved step by step; gates are computed again, nothing but h is stored.
 #include "kernels/solvers/cpu/backward.hpp"
