@@ -6,15 +6,6 @@
 
 #include "kernels/cells/scalar.hpp"
 
-/// PRNN_UNROLL stands before a loop whose index addresses register arrays: an array that is indexed at run time would lie in local memory.
-#if defined(__CUDACC__)
-#define PRNN_UNROLL _Pragma("unroll")
-#define PRNN_NO_UNROLL _Pragma("unroll 1")
-#else
-#define PRNN_UNROLL
-#define PRNN_NO_UNROLL
-#endif
-
 #if !defined(__CUDACC__)
 
 #include "kernels/primitives/device_emulated.hpp"
@@ -145,7 +136,7 @@ PRNN_DEVICE void wait_copies() {
 struct alignas(8) PhaseBarrier {
   std::uint64_t state;
 };
-/// A matrix [rows, columns] in global memory, and how large its tiles are. A kernel takes it as `PRNN_GRID_CONSTANT const TileMap`.
+/// Matrices [count, rows, columns] in global memory, and how large their tiles are. A kernel takes it as `PRNN_GRID_CONSTANT const TileMap`.
 struct TileMap {
   CUtensorMap map;
   int tile_bytes;
@@ -164,16 +155,50 @@ PRNN_DEVICE void start_phases(PhaseBarrier* barrier, int arrivals) {
 }
 /// One arrival; what this thread read and wrote before comes before the phase's end.
 PRNN_DEVICE void arrive(PhaseBarrier* barrier) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(detail::shared_address(barrier)) : "memory"); }
-/// One arrival that brings the tile whose first element is (row, column) to `shared`, 128-byte aligned, [tile rows, tile columns]; zeros where it
-/// is beyond the matrix.
-PRNN_DEVICE void arrive_with_tile(PhaseBarrier* barrier, void* shared, const TileMap& from, std::int64_t row, std::int64_t column) {
+/// One arrival that brings the tile of matrix `index` whose first element is (row, column) to `shared`, 128-byte aligned, [tile rows, tile columns]; zeros
+/// where it is beyond the matrix.
+PRNN_DEVICE void arrive_with_tile(PhaseBarrier* barrier, void* shared, const TileMap& from, std::int64_t index, std::int64_t row, std::int64_t column) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
   __trap();
 #else
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(detail::shared_address(barrier)), "r"(from.tile_bytes) : "memory");
-  asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(detail::shared_address(shared)), "l"(&from.map),
-               "r"(int(column)), "r"(int(row)), "r"(detail::shared_address(barrier))
+  asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(detail::shared_address(shared)),
+               "l"(&from.map), "r"(int(column)), "r"(int(row)), "r"(int(index)), "r"(detail::shared_address(barrier))
                : "memory");
+#endif
+}
+/// Before the barrier after which another thread stores a tile that this one has written to.
+PRNN_DEVICE void show_to_tiles() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+/// The way back, of what lies inside the matrix; `shared` has been read after wait_for_stored_tiles. Makes a group of its own.
+PRNN_DEVICE void store_tile(const TileMap& to, std::int64_t index, std::int64_t row, std::int64_t column, const void* shared) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  __trap();
+#else
+  asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(&to.map), "r"(int(column)), "r"(int(row)), "r"(int(index)),
+               "r"(detail::shared_address(shared))
+               : "memory");
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+#endif
+}
+/// Until all that this thread has stored is in memory; a barrier shows it to the block.
+PRNN_DEVICE void finish_stored_tiles() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  __trap();
+#else
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+#endif
+}
+/// Until at most `under_way` of this thread's groups, the latest, have not been read.
+template <int under_way>
+PRNN_DEVICE void wait_for_stored_tiles() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  __trap();
+#else
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(under_way) : "memory");
 #endif
 }
 /// Until the phase of that parity (0: the first, third, ..) has ended, not an earlier one of the same.
@@ -190,8 +215,10 @@ PRNN_DEVICE void wait_phase(PhaseBarrier* barrier, int parity) {
   while (!ended);
 #endif
 }
-/// Host. Tiles [tile_rows, tile_columns] of a matrix [rows, columns] of floats; each at most 256; rows of a multiple of 16 bytes from a multiple of 16.
-inline TileMap tile_map(const float* matrix, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns) {
+/// Host. Tiles [tile_rows, tile_columns] of matrices [count, rows, columns] of numbers as stored; each at most 256; rows of a multiple of 16 bytes from a
+/// multiple of 16.
+template <class T>
+TileMap tile_map(const T* matrices, std::int64_t count, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns) {
   static const auto encode = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found;
@@ -199,14 +226,15 @@ inline TileMap tile_map(const float* matrix, std::int64_t rows, std::int64_t col
     if (found != cudaDriverEntryPointSuccess) throw DeviceError("the driver has no cuTensorMapEncodeTiled");
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
   }();
-  const cuuint64_t extents[] = {cuuint64_t(columns), cuuint64_t(rows)}, pitch[] = {cuuint64_t(columns) * sizeof(float)};
-  const cuuint32_t tile[] = {cuuint32_t(tile_columns), cuuint32_t(tile_rows)}, every[] = {1, 1};
-  TileMap result{.map = {}, .tile_bytes = tile_rows * tile_columns * int(sizeof(float))};
-  const CUresult code = encode(&result.map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, const_cast<float*>(matrix), extents, pitch, tile, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                               CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  constexpr CUtensorMapDataType kType = sizeof(T) == 8 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT64 : sizeof(T) == 4 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16;
+  const cuuint64_t extents[] = {cuuint64_t(columns), cuuint64_t(rows), cuuint64_t(count)}, pitch[] = {extents[0] * sizeof(T), extents[0] * extents[1] * sizeof(T)};
+  const cuuint32_t tile[] = {cuuint32_t(tile_columns), cuuint32_t(tile_rows), 1}, every[] = {1, 1, 1};
+  TileMap result{.map = {}, .tile_bytes = tile_rows * tile_columns * int(sizeof(T))};
+  const CUresult code = encode(&result.map, kType, 3, const_cast<T*>(matrices), extents, pitch, tile, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
+                               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (code != CUDA_SUCCESS)
-    throw DeviceError("tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + " floats of a matrix of " + std::to_string(rows) + " x " +
-                      std::to_string(columns) + ": cuTensorMapEncodeTiled returned " + std::to_string(int(code)));
+    throw DeviceError("tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + " of " + std::to_string(count) + " matrices of " + std::to_string(rows) +
+                      " x " + std::to_string(columns) + ": cuTensorMapEncodeTiled returned " + std::to_string(int(code)));
   return result;
 }
 

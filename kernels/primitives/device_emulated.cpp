@@ -92,11 +92,32 @@ struct Copy {
   std::size_t bytes;
 };
 
-/// A tile that has not landed.
+/// A tile under way, to shared memory or back.
 struct Tile {
-  float* to;
-  TileMap from;
-  std::int64_t row, column;
+  unsigned char* shared;
+  TileMap map;
+  std::int64_t index, row, column;
+
+  std::int64_t row_bytes() const { return std::int64_t(map.tile_columns) * map.element_bytes; }
+  std::int64_t bytes() const { return map.tile_rows * row_bytes(); }
+  /// f(bytes from `shared` on, where they are in global memory, how many) for what each row has inside the matrix.
+  template <class F>
+  void inside(F&& f) const {
+    if (index < 0 || index >= map.count) return;
+    const std::int64_t first = std::max(column, std::int64_t(0)), stop = std::min(column + map.tile_columns, map.columns);
+    if (first >= stop) return;
+    for (std::int64_t r = std::max(row, std::int64_t(0)); r < std::min(row + map.tile_rows, map.rows); ++r) {
+      unsigned char* const global = map.matrices + ((index * map.rows + r) * map.columns + first) * map.element_bytes;
+      f((r - row) * row_bytes() + (first - column) * map.element_bytes, global, std::size_t(stop - first) * std::size_t(map.element_bytes));
+    }
+  }
+  void land() const {
+    std::memset(shared, 0, std::size_t(bytes()));
+    inside([&](std::int64_t at, const unsigned char* global, std::size_t count) { std::memcpy(shared + at, global, count); });
+  }
+  void leave() const {
+    inside([&](std::int64_t at, unsigned char* global, std::size_t count) { std::memcpy(global, shared + at, count); });
+  }
 };
 
 struct Thread {
@@ -121,6 +142,7 @@ struct Thread {
   int parity = 0;
   TeamBarrier* team_barrier = nullptr;
   std::deque<std::vector<Copy>> copies{1};  // groups in the order of their commits; the last is open
+  std::deque<std::optional<Tile>> stored;   // groups in order; nothing: has been read
 };
 
 std::string divergence(const Thread& a, const std::string& a_name, const Thread& b, const std::string& b_name) {
@@ -217,17 +239,32 @@ class Block {
     *barrier = {.arrivals = std::uint16_t(arrivals), .missing = std::uint16_t(arrivals), .ended = 0};
     tiles_.erase(barrier);
   }
-  void arrive_at(PhaseBarrier* barrier, const std::optional<Tile>& tile) {
+  void arrive_at(PhaseBarrier* barrier) {
     if (barrier->arrivals == 0xffff) fail(name(current()) + " arrives at a PhaseBarrier that nobody made");
     end_phase(barrier);
     --barrier->missing;
-    if (!tile) return;
-    const std::int64_t offset = reinterpret_cast<unsigned char*>(tile->to) - here_.shared,
-                       bytes = std::int64_t(tile->from.tile_rows) * tile->from.tile_columns * std::int64_t(sizeof(float));
-    if (offset < 0 || offset % std::int64_t(kSharedAlignment) || offset + bytes > launch_.shared_bytes)
-      fail(name(current()) + " copies a tile of " + std::to_string(bytes) + " bytes to byte " + std::to_string(offset) + " of " + std::to_string(launch_.shared_bytes));
-    if (launch_.random() % 2 && schedule.order == Order::random) return land(*tile);  // nothing says when, before the phase's end
-    tiles_[barrier].push_back(*tile);
+  }
+  void arrive_at(PhaseBarrier* barrier, const Tile& tile) {
+    arrive_at(barrier);
+    check_tile(tile, "copies", "to");
+    if (at_once()) return land(tile);  // nothing says when, before the phase's end
+    tiles_[barrier].push_back(tile);
+  }
+  void show_to_tiles() { std::memcpy(shown(), here_.shared, std::size_t(launch_.shared_bytes)); }
+  void store(const Tile& tile) {
+    check_tile(tile, "stores", "from");
+    const std::int64_t offset = tile.shared - here_.shared;
+    tile.inside([&](std::int64_t at, const unsigned char*, std::size_t bytes) {
+      if (std::memcmp(tile.shared + at, shown() + offset + at, bytes))
+        fail(name(current()) + " stores a tile from byte " + std::to_string(offset) + " that was written to after the last show_to_tiles()");
+    });
+    const bool now = at_once();
+    if (now) tile.leave();
+    current().stored.push_back(now ? std::nullopt : std::optional(tile));
+  }
+  static void read_stored(Thread& thread, int groups_under_way) {
+    for (auto& stored = thread.stored; stored.size() > std::size_t(groups_under_way); stored.pop_front())
+      if (stored.front()) stored.front()->leave();
   }
   bool ended(PhaseBarrier* barrier, int parity) {
     if (barrier->arrivals == 0xffff) fail(name(current()) + " waits at a PhaseBarrier that nobody made");
@@ -264,15 +301,20 @@ class Block {
     barrier->missing = barrier->arrivals;
     ++barrier->ended;
   }
-  static void land(const Tile& tile) {
-    const TileMap& from = tile.from;
-    for (int r = 0; r < from.tile_rows; ++r) {
-      for (int c = 0; c < from.tile_columns; ++c) {
-        const std::int64_t row = tile.row + r, column = tile.column + c;
-        const bool inside = row >= 0 && row < from.rows && column >= 0 && column < from.columns;
-        tile.to[r * from.tile_columns + c] = inside ? from.matrix[row * from.columns + column] : 0;
-      }
-    }
+  void land(const Tile& tile) {
+    tile.land();
+    std::memcpy(shown() + (tile.shared - here_.shared), tile.shared, std::size_t(tile.bytes()));
+  }
+  void check_tile(const Tile& tile, const char* moves, const char* where) {
+    const std::int64_t offset = tile.shared - here_.shared;
+    if (offset >= 0 && offset % std::int64_t(kSharedAlignment) == 0 && offset + tile.bytes() <= launch_.shared_bytes) return;
+    fail(name(current()) + " " + moves + " a tile of " + std::to_string(tile.bytes()) + " bytes " + where + " byte " + std::to_string(offset) + " of " +
+         std::to_string(launch_.shared_bytes));
+  }
+  bool at_once() { return launch_.random() % 2 && schedule.order == Order::random; }
+  unsigned char* shown() {
+    if (shown_.empty()) shown_.assign(std::size_t(launch_.shared_bytes), 0xff);
+    return shown_.data();
   }
   /// Lets threads go on whose phase has ended; false if none does.
   bool wake() {
@@ -310,6 +352,8 @@ class Block {
       any |= thread.predicate;
     }
     if (kind == State::phase) fail(name(threads_[0]) + " waits for a phase that never ends");
+    if (kind == State::ended)
+      for (Thread& thread : threads_) read_stored(thread, 0);
     if (kind == State::ended || kind == State::team_barrier) return false;
     for (Thread& thread : threads_) thread.predicate = any;
     release();
@@ -321,7 +365,8 @@ class Block {
   Launch& launch_;
   const detail::Here here_;
   std::exception_ptr error_;
-  std::map<const PhaseBarrier*, std::vector<Tile>> tiles_;  // under way
+  std::map<const PhaseBarrier*, std::vector<Tile>> tiles_;  // that have not landed
+  std::vector<unsigned char> shown_;                        // shared memory as tiles that are stored see it; empty: as it began
   std::vector<Thread> threads_;                             // destroyed first: a fiber that still waits is unwound then
 };
 
@@ -424,14 +469,6 @@ class TeamOrder {
 
 void set_schedule(Schedule next) { schedule = next; }
 
-TileMap tile_map(const float* matrix, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns) {
-  const auto fault = [&](const char* what) { throw DeviceError("emulated: tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + " floats: " + what); };
-  if (tile_rows < 1 || tile_rows > 256 || tile_columns < 1 || tile_columns > 256) fault("at most 256 x 256");
-  if (tile_columns % 4 || columns % 4 || reinterpret_cast<std::uintptr_t>(matrix) % 16) fault("rows must be whole 16-byte words");
-  if (rows < 1 || rows > 0xffffffff || columns > 0xffffffff) fault("a matrix has at most 2^32 rows and columns");
-  return {matrix, rows, columns, tile_rows, tile_columns};
-}
-
 namespace detail {
 
 constinit thread_local Here here;
@@ -466,9 +503,29 @@ void wait_copies(int groups_under_way) {
 
 void start_phases(PhaseBarrier* barrier, int arrivals) { running->start_phases(barrier, arrivals); }
 
-void arrive(PhaseBarrier* barrier, float* shared, const TileMap* from, std::int64_t row, std::int64_t column) {
-  running->arrive_at(barrier, from ? std::optional(Tile{shared, *from, row, column}) : std::nullopt);
+TileMap tile_map(const void* matrices, std::int64_t count, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns, int element_bytes) {
+  const auto fault = [&](const char* what) { throw DeviceError("emulated: tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + ": " + what); };
+  if (tile_rows < 1 || tile_rows > 256 || tile_columns < 1 || tile_columns > 256) fault("at most 256 x 256");
+  if (tile_columns * element_bytes % 16 || columns * element_bytes % 16 || reinterpret_cast<std::uintptr_t>(matrices) % 16) fault("rows must be whole 16-byte words");
+  for (const std::int64_t extent : {count, rows, columns})
+    if (extent < 1 || extent > 0xffffffff) fault("1 to 2^32 - 1 matrices, rows and columns");
+  if (rows > ((std::int64_t(1) << 40) - 1) / (columns * element_bytes)) fault("a matrix has less than 2^40 bytes");
+  return {const_cast<unsigned char*>(static_cast<const unsigned char*>(matrices)), count, rows, columns, tile_rows, tile_columns, element_bytes};
 }
+
+void arrive(PhaseBarrier* barrier) { running->arrive_at(barrier); }
+
+void arrive_with_tile(PhaseBarrier* barrier, void* shared, const TileMap& from, std::int64_t index, std::int64_t row, std::int64_t column) {
+  running->arrive_at(barrier, Tile{static_cast<unsigned char*>(shared), from, index, row, column});
+}
+
+void show_to_tiles() { running->show_to_tiles(); }
+
+void store_tile(const TileMap& to, std::int64_t index, std::int64_t row, std::int64_t column, const void* shared) {
+  running->store(Tile{const_cast<unsigned char*>(static_cast<const unsigned char*>(shared)), to, index, row, column});
+}
+
+void wait_for_stored_tiles(int groups_under_way) { Block::read_stored(running->current(), groups_under_way); }
 
 void wait_phase(PhaseBarrier* barrier, int parity) {
   Thread& thread = running->current();

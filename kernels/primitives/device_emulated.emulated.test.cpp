@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -599,19 +600,37 @@ TEST_F(TheEmulatedGpu, UnwindsEveryThreadOfATeamInWhichOneThrows) {
   }
 }
 
-// --- global memory and recorded work ----------------------------------------------------------------------------------
+// --- tiles ------------------------------------------------------------------------------------------------------------
 
-struct Extremes {
-  std::int64_t least_long = 100;
-  int least = 100, most = -100, either = 0;
-  double magnitude = 0;
-};
-constexpr int kTileRows = 3, kTileColumns = 4, kTileFloats = 32;  // a tile, padded to the next one's alignment
+constexpr int kTileRows = 3, kTileColumns = 8, kStageBytes = 256;
+constexpr std::int64_t kMatrices = 3, kRows = 10, kColumns = 16;
+/// f(row, column) for the elements of a tile, row by row.
+template <class F>
+void for_tile(std::int64_t row, std::int64_t column, F&& f) {
+  for (std::int64_t r = row; r < row + kTileRows; ++r)
+    for (std::int64_t c = column; c < column + kTileColumns; ++c) f(r, c);
+}
+/// Where element (row, column) of a matrix is in [kMatrices, kRows, kColumns]; nothing: nowhere.
+std::optional<std::size_t> element(std::int64_t index, std::int64_t row, std::int64_t column) {
+  if (index < 0 || index >= kMatrices || row < 0 || row >= kRows || column < 0 || column >= kColumns) return std::nullopt;
+  return std::size_t((index * kRows + row) * kColumns + column);
+}
+/// f.template operator()<T>() for a storage type of each size.
+template <class F>
+void for_element_sizes(F&& f) {
+  f.template operator()<std::uint16_t>();
+  f.template operator()<float>();
+  f.template operator()<double>();
+}
+constexpr std::int64_t kTilesFirstRow = -2, kTilesColumns[] = {-8, -3, 0, 8, 13, 16};
+constexpr int kTiles = 5;  // down the rows: -2 .. 12
 
-/// Thread 0 brings `tiles` tiles down the rows, two stages; every thread adds up what it sees. read: arrivals of all warps before a stage is used anew.
-PRNN_KERNEL tiles_kernel(PRNN_GRID_CONSTANT const TileMap from, int tiles, std::int64_t row, std::int64_t column, bool wait_for_readers, float* sums) {
-  float* const stages = shared_memory<float>();
-  PhaseBarrier* const landed = reinterpret_cast<PhaseBarrier*>(stages + 2 * kTileFloats);
+/// Thread 0 brings kTiles tiles down the rows, two stages; every thread makes one number of what it sees. wait_for_readers: arrivals of all warps before a
+/// stage is used anew.
+template <class T>
+PRNN_KERNEL tiles_kernel(PRNN_GRID_CONSTANT const TileMap from, std::int64_t index, std::int64_t column, bool wait_for_readers, std::uint64_t* seen) {
+  unsigned char* const stages = shared_memory<unsigned char>();
+  PhaseBarrier* const landed = reinterpret_cast<PhaseBarrier*>(stages + 2 * kStageBytes);
   PhaseBarrier* const read = landed + 2;
   if (thread_index() == 0) {
     for (int i = 0; i < 2; ++i) {
@@ -620,47 +639,172 @@ PRNN_KERNEL tiles_kernel(PRNN_GRID_CONSTANT const TileMap from, int tiles, std::
     }
   }
   barrier();
-  float sum = 0;
-  for (int i = 0; i < tiles; ++i) {
+  std::uint64_t number = 0;
+  for (int i = 0; i < kTiles; ++i) {
+    unsigned char* const stage = stages + i % 2 * kStageBytes;
     if (thread_index() == 0) {
       if (i >= 2 && wait_for_readers) wait_phase(read + i % 2, (i / 2 - 1) & 1);
-      arrive_with_tile(landed + i % 2, stages + i % 2 * kTileFloats, from, row + i * kTileRows, column);
+      arrive_with_tile(landed + i % 2, stage, from, index, kTilesFirstRow + i * kTileRows, column);
     }
     wait_phase(landed + i % 2, i / 2 & 1);
-    for (int j = 0; j < kTileRows * kTileColumns; ++j) sum = 2 * sum + stages[i % 2 * kTileFloats + j];
+    for (int j = 0; j < kTileRows * kTileColumns; ++j) number = 1001 * number + std::uint64_t(reinterpret_cast<const T*>(stage)[j]);
     warp_barrier();
     if (thread_index() % kWarp == 0) arrive(read + i % 2);
   }
-  sums[thread_index()] = sum;
+  seen[thread_index()] = number;
 }
 
 TEST_F(TheEmulatedGpu, BringsTilesWithZerosBeyondTheMatrix) {
-  constexpr std::int64_t rows = 10, columns = 8;
-  std::vector<float> matrix(rows * columns);
-  for (std::size_t i = 0; i < matrix.size(); ++i) matrix[i] = float(i % 7) - 3;
-  const TileMap map = tile_map(matrix.data(), rows, columns, kTileRows, kTileColumns);
-  constexpr std::int64_t bytes = 2 * kTileFloats * sizeof(float) + 4 * sizeof(PhaseBarrier);
-  constexpr int tiles = 5;  // rows 1 .. 15
-  for (const std::int64_t column : {0, 4, 6}) {
-    float expected = 0;
-    for (std::int64_t row = 1; row < 1 + tiles * kTileRows; ++row) {
-      for (std::int64_t c = column; c < column + kTileColumns; ++c) expected = 2 * expected + (row < rows && c < columns ? matrix[std::size_t(row * columns + c)] : 0);
+  constexpr std::int64_t bytes = 2 * kStageBytes + 4 * sizeof(PhaseBarrier);
+  for_element_sizes([&]<class T>() {
+    std::vector<T> matrices(kMatrices * kRows * kColumns);
+    for (std::size_t i = 0; i < matrices.size(); ++i) matrices[i] = T(i + 1);
+    const TileMap map = tile_map(matrices.data(), kMatrices, kRows, kColumns, kTileRows, kTileColumns);
+    for (const std::int64_t index : {-1, 0, 1, 2, 3}) {
+      for (const std::int64_t column : kTilesColumns) {
+        std::uint64_t expected = 0;
+        for (int i = 0; i < kTiles; ++i) {
+          for_tile(kTilesFirstRow + i * kTileRows, column, [&](std::int64_t r, std::int64_t c) {
+            const auto at = element(index, r, c);
+            expected = 1001 * expected + (at ? std::uint64_t(matrices[*at]) : 0);
+          });
+        }
+        for (const Schedule schedule : kSchedules) {
+          set_schedule(schedule);
+          std::vector<std::uint64_t> seen(96);
+          launch(&tiles_kernel<T>, 1, 96, bytes, nullptr, map, index, column, true, seen.data());
+          for (const std::uint64_t number : seen) EXPECT_EQ(number, expected) << sizeof(T) << " bytes, matrix " << index << ", column " << column;
+        }
+      }
     }
+    bool caught = false;  // a stage that is filled again while another warp has yet to read it
     for (const Schedule schedule : kSchedules) {
       set_schedule(schedule);
-      std::vector<float> sums(96);
-      launch(&tiles_kernel, 1, 96, bytes, nullptr, map, tiles, std::int64_t(1), column, true, sums.data());
-      for (const float sum : sums) EXPECT_EQ(sum, expected);
+      std::vector<std::uint64_t> seen(96);
+      const std::string error = error_of(&tiles_kernel<T>, 1, 96, bytes, nullptr, map, std::int64_t(0), std::int64_t(0), false, seen.data());
+      caught = caught || !error.empty() || seen[0] != seen[95];
+    }
+    EXPECT_TRUE(caught);
+  });
+}
+
+/// The block writes kTiles tiles in turn, two stages, and thread 0 stores them down the rows. kUnderWay: tiles that need not have been read when a stage is
+/// written to; 1 is right.
+template <class T, int kUnderWay>
+PRNN_KERNEL storing_kernel(PRNN_GRID_CONSTANT const TileMap to, std::int64_t index, std::int64_t column) {
+  for (int i = 0; i < kTiles; ++i) {
+    T* const stage = reinterpret_cast<T*>(shared_memory<unsigned char>() + i % 2 * kStageBytes);
+    if (thread_index() == 0) wait_for_stored_tiles<kUnderWay>();
+    barrier();
+    for (int j = thread_index(); j < kTileRows * kTileColumns; j += thread_count()) stage[j] = T(100 * i + j + 1);
+    show_to_tiles();
+    barrier();
+    if (thread_index() == 0) store_tile(to, index, kTilesFirstRow + i * kTileRows, column, stage);
+  }
+}
+
+TEST_F(TheEmulatedGpu, StoresOfATileWhatLiesInsideTheMatrix) {
+  for_element_sizes([&]<class T>() {
+    for (const std::int64_t index : {-1, 0, 1, 2, 3}) {
+      for (const std::int64_t column : kTilesColumns) {
+        const std::vector<T> before(kMatrices * kRows * kColumns, T(9999));
+        std::vector<T> expected = before;
+        for (int i = 0; i < kTiles; ++i) {
+          int j = 0;
+          for_tile(kTilesFirstRow + i * kTileRows, column, [&](std::int64_t r, std::int64_t c) {
+            ++j;
+            if (const auto at = element(index, r, c)) expected[*at] = T(100 * i + j);
+          });
+        }
+        bool caught = false;
+        for (const Schedule schedule : kSchedules) {
+          set_schedule(schedule);
+          std::vector<T> stored = before;
+          const TileMap map = tile_map(stored.data(), kMatrices, kRows, kColumns, kTileRows, kTileColumns);
+          launch(&storing_kernel<T, 1>, 1, 40, 2 * kStageBytes, nullptr, map, index, column);
+          EXPECT_EQ(stored, expected) << sizeof(T) << " bytes, matrix " << index << ", column " << column;
+          stored = before;
+          launch(&storing_kernel<T, 2>, 1, 40, 2 * kStageBytes, nullptr, map, index, column);
+          caught = caught || stored != expected;
+        }
+        EXPECT_EQ(caught, expected != before);  // a stage that is written to while it has yet to be read
+      }
+    }
+  });
+}
+
+/// Thread 0 stores two tiles, of 1 and of 2, waits for the first and ends; then thread 1 overwrites both with 9.
+PRNN_KERNEL overwriting_kernel(PRNN_GRID_CONSTANT const TileMap to) {
+  float* const stages = shared_memory<float>();
+  const auto fill = [&](int stage, float x) { std::fill_n(stages + stage * kStageBytes / 4, kTileRows * kTileColumns, x); };
+  if (thread_index() == 0) {
+    fill(0, 1);
+    fill(1, 2);
+    show_to_tiles();
+    store_tile(to, 0, 0, 0, stages);
+    store_tile(to, 0, kTileRows, 0, stages + kStageBytes / 4);
+    wait_for_stored_tiles<1>();
+  }
+  barrier();
+  if (thread_index() == 1) {
+    fill(0, 9);
+    fill(1, 9);
+  }
+}
+
+TEST_F(TheEmulatedGpu, ReadsAStoredTileAtOnceOrNotBeforeItMust) {
+  std::set<float> second;
+  for (std::uint64_t seed = 0; seed < 32; ++seed) {
+    for (const Order order : {Order::ascending, Order::descending, Order::random}) {
+      set_schedule({order, seed});
+      std::vector<float> stored(kRows * kColumns);
+      launch(&overwriting_kernel, 1, 2, 2 * kStageBytes, nullptr, tile_map(stored.data(), 1, kRows, kColumns, kTileRows, kTileColumns));
+      EXPECT_EQ(stored[0], 1);
+      if (order == Order::random) second.insert(stored[kTileRows * kColumns]);
+      else EXPECT_EQ(stored[kTileRows * kColumns], 9);
     }
   }
-  bool seen = false;  // a stage that is filled again while another warp has yet to read it
+  EXPECT_EQ(second, (std::set<float>{2, 9}));
+}
+
+enum class Show { all, none, first_thread, before_writing };
+/// Each thread writes a number of a tile, but the first `kept` of them; thread 0, which had it brought from matrix 0, stores it to matrix 1.
+PRNN_KERNEL showing_kernel(PRNN_GRID_CONSTANT const TileMap map, int kept, Show show) {
+  float* const tile = shared_memory<float>();
+  PhaseBarrier* const landed = reinterpret_cast<PhaseBarrier*>(tile + kTileRows * kTileColumns);
+  if (thread_index() == 0) {
+    start_phases(landed, 1);
+    arrive_with_tile(landed, tile, map, 0, 0, 0);
+    wait_phase(landed, 0);
+  }
+  barrier();
+  if (show == Show::before_writing) show_to_tiles();
+  if (thread_index() >= kept) tile[thread_index()] = float(thread_index());
+  if (show == Show::all || (show == Show::first_thread && thread_index() == 0)) show_to_tiles();
+  barrier();
+  if (thread_index() == 0) store_tile(map, 1, 0, 0, tile);
+}
+
+TEST_F(TheEmulatedGpu, ReportsATileThatIsStoredBeforeItsWritersHaveShownIt) {
+  constexpr int threads = kTileRows * kTileColumns;
+  constexpr std::int64_t bytes = threads * sizeof(float) + sizeof(PhaseBarrier);
+  int first_thread_errors = 0;
   for (const Schedule schedule : kSchedules) {
     set_schedule(schedule);
-    std::vector<float> sums(96);
-    const std::string error = error_of(&tiles_kernel, 1, 96, bytes, nullptr, map, tiles, std::int64_t(1), std::int64_t(0), false, sums.data());
-    seen = seen || !error.empty() || sums[0] != sums[95];
+    const auto run = [&](int kept, Show show) {
+      std::vector<float> matrices(2 * threads, -1);
+      const std::string error = error_of(&showing_kernel, 1, threads, bytes, nullptr, tile_map(matrices.data(), 2, kTileRows, kTileColumns, kTileRows, kTileColumns), kept, show);
+      for (int i = 0; i < threads && error.empty(); ++i) EXPECT_EQ(matrices[std::size_t(threads + i)], i < kept ? -1 : i);
+      return error;
+    };
+    const std::string message = "thread 0 stores a tile from byte 0 that was written to after the last show_to_tiles()";
+    EXPECT_EQ(run(0, Show::all), "");
+    EXPECT_EQ(run(threads, Show::none), "");
+    EXPECT_NE(run(threads - 1, Show::none).find(message), std::string::npos);
+    EXPECT_NE(run(0, Show::before_writing).find(message), std::string::npos);
+    first_thread_errors += !run(0, Show::first_thread).empty();
   }
-  EXPECT_TRUE(seen);
+  EXPECT_GT(first_thread_errors, 0);
 }
 
 PRNN_KERNEL one_phase_kernel(int arrivals, bool start, bool wait) {
@@ -670,10 +814,12 @@ PRNN_KERNEL one_phase_kernel(int arrivals, bool start, bool wait) {
   arrive(phases);
   if (wait) wait_phase(phases, 0);
 }
-PRNN_KERNEL misplaced_tile_kernel(PRNN_GRID_CONSTANT const TileMap from, std::int64_t byte) {
+PRNN_KERNEL misplaced_tile_kernel(PRNN_GRID_CONSTANT const TileMap map, std::int64_t byte, bool back) {
   PhaseBarrier* const phases = shared_memory<PhaseBarrier>();
+  unsigned char* const tile = shared_memory<unsigned char>() + byte;
   start_phases(phases, 1);
-  arrive_with_tile(phases, shared_memory<unsigned char>() + byte, from, 0, 0);
+  if (back) return store_tile(map, 0, 0, 0, tile);
+  arrive_with_tile(phases, tile, map, 0, 0, 0);
 }
 
 TEST_F(TheEmulatedGpu, ReportsPhasesAndTilesThatCannotBe) {
@@ -682,19 +828,41 @@ TEST_F(TheEmulatedGpu, ReportsPhasesAndTilesThatCannotBe) {
   EXPECT_NE(error_of(&one_phase_kernel, 1, 40, 8, nullptr, 40, false, false).find("a PhaseBarrier that nobody made"), std::string::npos);
   EXPECT_NE(error_of(&one_phase_kernel, 1, 40, 8, nullptr, 0, true, false).find("for 0 arrivals"), std::string::npos);
   alignas(16) float matrix[64] = {};
-  const TileMap map = tile_map(matrix, 8, 8, 4, 8);
-  EXPECT_EQ(error_of(&misplaced_tile_kernel, 1, 1, 256, nullptr, map, std::int64_t(128)), "");
-  EXPECT_NE(error_of(&misplaced_tile_kernel, 1, 1, 256, nullptr, map, std::int64_t(64)).find("to byte 64 of 256"), std::string::npos);
-  EXPECT_NE(error_of(&misplaced_tile_kernel, 1, 1, 255, nullptr, map, std::int64_t(128)).find("copies a tile of 128 bytes to byte 128 of 255"), std::string::npos);
+  const TileMap map = tile_map(matrix, 1, 8, 8, 4, 8);
+  for (const bool back : {false, true}) {
+    const auto place_error = [&](std::int64_t shared_bytes, std::int64_t byte) { return error_of(&misplaced_tile_kernel, 1, 1, shared_bytes, nullptr, map, byte, back); };
+    const std::string move = back ? "stores a tile of 128 bytes from byte " : "copies a tile of 128 bytes to byte ";
+    EXPECT_EQ(place_error(256, 128), "");
+    EXPECT_NE(place_error(256, 64).find(move + "64 of 256"), std::string::npos);
+    EXPECT_NE(place_error(255, 128).find(move + "128 of 255"), std::string::npos);
+    EXPECT_NE(place_error(256, -128).find(move + "-128 of 256"), std::string::npos);
+  }
   const auto map_error = [&](const float* from, std::int64_t columns, int tile_rows, int tile_columns) {
-    return thrown_by([&] { tile_map(from, 2, columns, tile_rows, tile_columns); });
+    return thrown_by([&] { tile_map(from, 1, 2, columns, tile_rows, tile_columns); });
   };
   EXPECT_EQ(map_error(matrix, 8, 256, 256), "");
   EXPECT_NE(map_error(matrix, 8, 257, 8).find("at most 256 x 256"), std::string::npos);
   EXPECT_NE(map_error(matrix, 6, 2, 8).find("whole 16-byte words"), std::string::npos);
   EXPECT_NE(map_error(matrix, 8, 2, 6).find("whole 16-byte words"), std::string::npos);
   EXPECT_NE(map_error(matrix + 1, 8, 2, 8).find("whole 16-byte words"), std::string::npos);
+  const auto extents_error = [&](std::int64_t count, std::int64_t rows, std::int64_t columns) { return thrown_by([&] { tile_map(matrix, count, rows, columns, 2, 8); }); };
+  constexpr std::int64_t most = 0xffffffff;
+  EXPECT_EQ(extents_error(most, 2, 8), "");
+  EXPECT_EQ(extents_error(1, most, 8), "");
+  for (const auto [count, rows, columns] :
+       std::vector<std::array<std::int64_t, 3>>{{0, 1, 8}, {1, 0, 8}, {1, 1, 0}, {-1, 1, 8}, {most + 1, 1, 8}, {1, most + 1, 8}, {1, 1, most + 1}})
+    EXPECT_NE(extents_error(count, rows, columns).find("1 to 2^32 - 1"), std::string::npos) << count << " x " << rows << " x " << columns;
+  EXPECT_EQ(extents_error(2, (1 << 28) - 1, 1 << 10), "");
+  EXPECT_NE(extents_error(2, 1 << 28, 1 << 10).find("less than 2^40 bytes"), std::string::npos);
 }
+
+// --- global memory and recorded work ----------------------------------------------------------------------------------
+
+struct Extremes {
+  std::int64_t least_long = 100;
+  int least = 100, most = -100, either = 0;
+  double magnitude = 0;
+};
 
 PRNN_KERNEL atomics_kernel(Extremes* out, int sign) {
   const int value = int(block_index()) * thread_count() + thread_index();

@@ -39,11 +39,11 @@ struct alignas(8) PhaseBarrier {
   std::uint16_t arrivals, missing;  // of a phase; of the running one
   std::uint32_t ended;              // phases
 };
-/// A matrix [rows, columns] in global memory, and how large its tiles are. A kernel takes it as `PRNN_GRID_CONSTANT const TileMap`.
+/// Matrices [count, rows, columns] in global memory, and how large their tiles are. A kernel takes it as `PRNN_GRID_CONSTANT const TileMap`.
 struct TileMap {
-  const float* matrix;
-  std::int64_t rows, columns;
-  int tile_rows, tile_columns;
+  unsigned char* matrices;
+  std::int64_t count, rows, columns;
+  int tile_rows, tile_columns, element_bytes;
 };
 
 /// Who waits for each other: a block alone, the blocks of a thread-block cluster, blocks of a cooperative launch.
@@ -71,8 +71,13 @@ void copy_async(void* shared, const void* global, std::size_t bytes);
 void commit_copies();
 void wait_copies(int groups_under_way);
 void start_phases(PhaseBarrier* barrier, int arrivals);
-void arrive(PhaseBarrier* barrier, float* shared, const TileMap* from, std::int64_t row, std::int64_t column);
+void arrive(PhaseBarrier* barrier);
+void arrive_with_tile(PhaseBarrier* barrier, void* shared, const TileMap& from, std::int64_t index, std::int64_t row, std::int64_t column);
+void show_to_tiles();
+void store_tile(const TileMap& to, std::int64_t index, std::int64_t row, std::int64_t column, const void* shared);
+void wait_for_stored_tiles(int groups_under_way);
 void wait_phase(PhaseBarrier* barrier, int parity);
+TileMap tile_map(const void* matrices, std::int64_t count, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns, int element_bytes);
 void wait_team(Team team, int team_blocks, TeamBarrier* barrier);
 void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body);
 std::int64_t resident_blocks(int threads, std::int64_t shared_bytes);
@@ -167,20 +172,38 @@ PRNN_DEVICE void wait_copies() {
   detail::wait_copies(under_way);
 }
 
-// --- tiles: rectangles of a matrix that one thread copies to shared memory; they land at the end of their phase, or at once ---
+// --- tiles: rectangles of a matrix that one thread copies to shared memory, where they land at the end of their phase or at once, and back ---
 /// By one thread, before a barrier() that all pass who use it.
 PRNN_DEVICE void start_phases(PhaseBarrier* barrier, int arrivals) { detail::start_phases(barrier, arrivals); }
 /// One arrival.
-PRNN_DEVICE void arrive(PhaseBarrier* barrier) { detail::arrive(barrier, nullptr, nullptr, 0, 0); }
-/// One arrival that brings the tile whose first element is (row, column) to `shared`, 128-byte aligned, [tile rows, tile columns]; zeros where it
-/// is beyond the matrix.
-PRNN_DEVICE void arrive_with_tile(PhaseBarrier* barrier, void* shared, const TileMap& from, std::int64_t row, std::int64_t column) {
-  detail::arrive(barrier, static_cast<float*>(shared), &from, row, column);
+PRNN_DEVICE void arrive(PhaseBarrier* barrier) { detail::arrive(barrier); }
+/// One arrival that brings the tile of matrix `index` whose first element is (row, column) to `shared`, 128-byte aligned, [tile rows, tile columns]; zeros
+/// where it is beyond the matrix.
+PRNN_DEVICE void arrive_with_tile(PhaseBarrier* barrier, void* shared, const TileMap& from, std::int64_t index, std::int64_t row, std::int64_t column) {
+  detail::arrive_with_tile(barrier, shared, from, index, row, column);
+}
+/// Before the barrier after which another thread stores a tile that this one has written to. A tile of which anything was written since the block's last
+/// call (by whom, cannot be seen) is a DeviceError when it is stored: a thread that forgot is found where the schedule lets it write last.
+PRNN_DEVICE void show_to_tiles() { detail::show_to_tiles(); }
+/// The way back, of what lies inside the matrix; `shared` is read and global memory written at wait_for_stored_tiles (at the block's end if nobody waits), or
+/// at once. Makes a group of its own.
+PRNN_DEVICE void store_tile(const TileMap& to, std::int64_t index, std::int64_t row, std::int64_t column, const void* shared) {
+  detail::store_tile(to, index, row, column, shared);
+}
+/// Until all that this thread has stored is in memory; a barrier shows it to the block.
+PRNN_DEVICE void finish_stored_tiles() { detail::wait_for_stored_tiles(0); }
+/// Until at most `under_way` of this thread's groups, the latest, have not been read.
+template <int under_way>
+PRNN_DEVICE void wait_for_stored_tiles() {
+  detail::wait_for_stored_tiles(under_way);
 }
 /// Until the phase of that parity (0: the first, third, ..) has ended, not an earlier one of the same.
 PRNN_DEVICE void wait_phase(PhaseBarrier* barrier, int parity) { detail::wait_phase(barrier, parity); }
-/// Host. Tiles [tile_rows, tile_columns] of a matrix [rows, columns] of floats; DeviceError for what a GPU's driver refuses.
-TileMap tile_map(const float* matrix, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns);
+/// Host. Tiles [tile_rows, tile_columns] of matrices [count, rows, columns] of numbers as stored; DeviceError for what a GPU's driver refuses.
+template <class T>
+TileMap tile_map(const T* matrices, std::int64_t count, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns) {
+  return detail::tile_map(matrices, count, rows, columns, tile_rows, tile_columns, int(sizeof(T)));
+}
 
 // --- atomics on global memory: fibers switch only where they wait, so plain arithmetic is atomic ----------------------
 PRNN_DEVICE void atomic_min(std::int64_t* p, std::int64_t x) { *p = std::min(*p, x); }

@@ -148,7 +148,7 @@ class InputStream {
   int row_ = 0, write_ = 0, read_ = -kGroup;
 };
 
-/// The same for blocks as wide as their threads, by tiles: [kGroup steps x kInputs, threads] of u as a matrix [B L kInputs, D], one instruction each.
+/// The same for blocks as wide as their threads, by tiles: [kGroup steps x kInputs, threads] of u as matrices [B, L kInputs, D], one instruction each.
 /// Rows of a kilobyte read at once, and no more of them under way than hide the latency, keep the memory's pages open: on an H200, 8 x 4096 x 8192 f32,
 /// GRU in 990 us instead of 1056, LSTM in 1311 instead of 1456; a kernel that only reads and writes as much in order takes 1000 and 1305. (A fourth
 /// stage: LSTM 1345. Copies of rows, 24 instructions a group: GRU 1626.)
@@ -165,15 +165,16 @@ class TileStream {
     return std::int64_t(kStages) * kRows * std::int64_t(sizeof(Word)) * threads + 2 * kStages * std::int64_t(sizeof(PhaseBarrier));
   }
   /// Host.
-  static TileMap source(const Layout<Cell>& at, const float* u, int threads) { return tile_map(u, at.batch * at.seq_len * Cell::kInputs, at.hidden, kRows, threads); }
+  static TileMap source(const Layout<Cell>& at, const float* u, int threads) { return tile_map(u, at.batch, at.seq_len * Cell::kInputs, at.hidden, kRows, threads); }
 
   /// All threads of the block, which has neighbouring channels of one sequence. place: the thread's.
-  PRNN_DEVICE TileStream(unsigned char* shared, const Layout<Cell>& at, const TileMap& u, const Place& place, std::int64_t first, std::int64_t stop)
+  PRNN_DEVICE TileStream(unsigned char* shared, const TileMap& u, const Place& place, std::int64_t first, std::int64_t stop)
       : ring_(reinterpret_cast<Word*>(shared)),
         landed_(reinterpret_cast<PhaseBarrier*>(ring_ + kStages * kRows * thread_count())),
         read_(landed_ + kStages),
         u_(u),
-        row_((place.b * at.seq_len + first) * Cell::kInputs),
+        batch_(place.b),
+        row_(first * Cell::kInputs),
         column_(place.d),
         tiles_left_(int((stop - first + kGroup - 1) / kGroup)) {
     if (thread_index() == 0) {
@@ -217,7 +218,7 @@ class TileStream {
   PRNN_DEVICE void copy_tile(unsigned group) {
     if (thread_index() != 0 || tiles_left_ <= 0) return;
     --tiles_left_;
-    arrive_with_tile(landed_ + group % kStages, ring_ + group % kStages * kRows * unsigned(thread_count()), u_, row_, column_);
+    arrive_with_tile(landed_ + group % kStages, ring_ + group % kStages * kRows * unsigned(thread_count()), u_, batch_, row_, column_);
     row_ += kRows;
   }
 
@@ -225,6 +226,7 @@ class TileStream {
   PhaseBarrier* const landed_;  // [kStages]
   PhaseBarrier* const read_;    // [kStages]
   const TileMap& u_;
+  const std::int64_t batch_;
   std::int64_t row_;
   const std::int64_t column_;  // of thread 0, which copies
   int tiles_left_;

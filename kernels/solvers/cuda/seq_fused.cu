@@ -22,7 +22,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1)
   const Stream inputs = [&] {
     unsigned char* const ring = shared_memory<unsigned char>();
     if constexpr (Stream::kWholeBlocks) {
-      return Stream(ring, at, u, place, 0, at.seq_len);
+      return Stream(ring, u, place, 0, at.seq_len);
     } else {
       return Stream(ring, at, u, warp_channel, place, kWarp, 0, at.seq_len);
     }
