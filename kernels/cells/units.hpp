@@ -6,6 +6,14 @@
 #include <cstdint>
 #include <cstring>
 
+/// PRNN_UNROLL stands before a loop whose index addresses register arrays: an array that is indexed at run time would lie in local memory.
+#if defined(__CUDA_ARCH__)
+#define PRNN_UNROLL _Pragma("unroll")
+#define PRNN_NO_UNROLL _Pragma("unroll 1")
+#else
+#define PRNN_UNROLL
+#define PRNN_NO_UNROLL
+#endif
 #if defined(__CUDACC__)
 #define PRNN_HD __host__ __device__
 #else
