@@ -38,8 +38,8 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   if (field == "gpu_name") return "not run on a GPU";
   const std::string& ran = row.policy_solver.empty() ? row.solver : row.policy_solver;
   if (is({"rounds", "boundaries", "boundaries_failed"})) return ran + " has no segment boundaries";
-  if (is({"error_du", "error_da", "error_dh0"}) && row.problem.pass == "forward") return "pass forward has no gradients";
-  if (field == "error" && row.problem.pass == "backward") return "pass backward is given the states";
+  if (is({"error_du", "error_da", "error_dh0", "error_end_to_end"}) && row.problem.pass == "forward") return "pass forward has no gradients";
+  if (is({"error", "error_end_to_end"}) && row.problem.pass == "backward") return "pass backward is given the states";
   if (row.status == Status::skipped) return "skipped";
   if (row.status == Status::error || row.status == Status::timeout) return "status " + std::string(to_string(row.status));
   if (is({"floor_s", "floor_fraction"}) && row.cache == "hot") return "cache hot: the floor is for memory traffic";
@@ -54,7 +54,9 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
 // describe() lists the fields once; Writer and Reader are its two visitors.
 
 void describe(auto&& field, TimeSummary&);
+void describe(auto&& field, ErrorSize&);
 void describe(auto&& field, ErrorSummary&);
+void describe(auto&& field, EndToEndError&);
 void describe(auto&& field, Speedup&);
 void describe(auto&& field, CaseRecord&);
 
@@ -125,6 +127,10 @@ class Writer {
     else json_[name] = value;
   }
   void null_reasons(const std::map<std::string, std::string>&) {}  // known at the end only
+  template <class T>
+  void newer(const char* name, const std::optional<T>& value) {
+    (*this)(name, value);
+  }
 
   Json json_ = Json::object();
   std::map<std::string, std::string> reasons_;
@@ -166,6 +172,12 @@ class Reader {
     const Json& json = at(name);
     if (json.is_null()) value.clear();
     else read(json, name, value);
+  }
+  /// A field that older records lack: as if it were null.
+  template <class T>
+  void newer(const char* name, std::optional<T>& value) {
+    if (json_.contains(name)) (*this)(name, value);
+    else value.reset();
   }
   void null_reasons(std::map<std::string, std::string>& reasons) { reasons = at("null_reasons").get<std::map<std::string, std::string>>(); }
 
@@ -215,11 +227,19 @@ void describe(auto&& field, TimeSummary& t) {
   field("median", t.median), field("min", t.min), field("mean", t.mean), field("mad", t.mad), field("ci95_low", t.ci95_low), field("ci95_high", t.ci95_high);
   field("samples", t.samples), field("method", t.method);
 }
-void describe(auto&& field, ErrorSummary& e) {
+/// ratios() stand between the sizes and what they were taken over.
+void describe_error(auto&& field, ErrorSize& e, auto&& ratios) {
   field("abs_max", e.abs_max), field("rel_max", e.rel_max), field("ulp_max", e.ulp_max), field("ulp_p99", e.ulp_p99), field("rms", e.rms);
-  field("ratio_local", e.ratio_local), field("ratio_forward", e.ratio_forward), field("test_ratio", e.test_ratio);
+  ratios();
   field("verified_prefix", e.verified_prefix), field("channels_checked", e.channels_checked), field.text("reference", e.reference);
 }
+void describe(auto&& field, ErrorSize& e) {
+  describe_error(field, e, [] {});
+}
+void describe(auto&& field, ErrorSummary& e) {
+  describe_error(field, e, [&] { field("ratio_local", e.ratio_local), field("ratio_forward", e.ratio_forward), field("test_ratio", e.test_ratio); });
+}
+void describe(auto&& field, EndToEndError& e) { field("du", e.du), field("da", e.da), field("dh0", e.dh0); }
 void describe(auto&& field, Speedup& s) { field("ratio", s.ratio), field("ci95_low", s.ci95_low), field("ci95_high", s.ci95_high); }
 
 /// Every field of design section 3 but "record" and "compute", in its order.
@@ -239,6 +259,7 @@ void describe(auto&& field, CaseRecord& row) {
   field("boundaries_failed", row.boundaries_failed), field("residual_max", row.residual_max), field("step_max", row.step_max), field("deterministic", row.deterministic);
   field("lyapunov", row.lyapunov), field("jacobian_max", row.jacobian_max);
   field("error", row.error), field("error_du", row.error_du), field("error_da", row.error_da), field("error_dh0", row.error_dh0);
+  field.newer("error_end_to_end", row.error_end_to_end);
   field("speedup", row.speedup);
 }
 

@@ -27,11 +27,22 @@ struct TimeSummary {
   std::string method;  // how one sample was taken
 };
 
-struct ErrorSummary {
-  std::optional<double> abs_max, rel_max, ulp_max, ulp_p99, rms, ratio_local, ratio_forward, test_ratio;
+struct ErrorSize {
+  std::optional<double> abs_max, rel_max, ulp_max, ulp_p99, rms;
   std::optional<std::int64_t> verified_prefix;                // steps
   std::vector<std::array<std::int64_t, 2>> channels_checked;  // (b, d) held against the reference
   std::string reference;                                      // empty: none, and a null in the row
+};
+
+/// With the verdict's ratios to the bounds.
+struct ErrorSummary : ErrorSize {
+  std::optional<double> ratio_local, ratio_forward, test_ratio;
+};
+
+/// Of gradients, against the true ones at the true states from the same u, a and h0: what the forward pass did to them too, so without a bound or a verdict.
+/// verified_prefix: steps compared, counted from the end of the sequence.
+struct EndToEndError {
+  std::optional<ErrorSize> du, da, dh0;
 };
 
 struct Speedup {
@@ -67,7 +78,8 @@ struct CaseRecord {
   std::optional<double> lyapunov, jacobian_max;
   // error
   std::optional<ErrorSummary> error, error_du, error_da, error_dh0;
-  std::map<std::string, Speedup> speedup;  // by baseline
+  std::optional<EndToEndError> error_end_to_end;  // pass both
+  std::map<std::string, Speedup> speedup;         // by baseline
 
   /// The largest test_ratio of the outputs that were judged; NaN is the largest.
   std::optional<double> worst_test_ratio() const;

@@ -77,7 +77,13 @@ CaseRecord full_row() {
   r.residual_max = {21, 22}, r.step_max = {23, 24}, r.lyapunov = 25, r.jacobian_max = 26;
   double next = 30;
   for (auto* error : {&r.error, &r.error_du, &r.error_da, &r.error_dh0}) {
-    error->emplace(ErrorSummary{next, next + 1, next + 2, next + 3, next + 4, next + 5, next + 6, next + 7, std::int64_t(next) + 8, {{1, 2}, {0, 3}}, "mpfr"});
+    error->emplace(ErrorSummary{{next, next + 1, next + 2, next + 3, next + 4, std::int64_t(next) + 8, {{1, 2}, {0, 3}}, "mpfr"}, next + 5, next + 6, next + 7});
+    next += 10;
+  }
+  r.error_end_to_end.emplace();
+  next = 80;
+  for (auto* error : {&r.error_end_to_end->du, &r.error_end_to_end->da, &r.error_end_to_end->dh0}) {
+    error->emplace(ErrorSize{next, next + 1, next + 2, next + 3, next + 4, std::int64_t(next) + 5, {{4, 5}}, "mpfr"});
     next += 10;
   }
   r.speedup = {{"seq_fused", {70, 71, 72}}, {"seq_stepwise", {73, 74, 75}}};
@@ -97,6 +103,9 @@ TEST(Record, HasEveryFieldOfTheContractInEveryRow) {
     "error_du":{"abs_max":40.0,"rel_max":41.0,"ulp_max":42.0,"ulp_p99":43.0,"rms":44.0,"ratio_local":45.0,"ratio_forward":46.0,"test_ratio":47.0,"verified_prefix":48,"channels_checked":[[1,2],[0,3]],"reference":"mpfr"},
     "error_da":{"abs_max":50.0,"rel_max":51.0,"ulp_max":52.0,"ulp_p99":53.0,"rms":54.0,"ratio_local":55.0,"ratio_forward":56.0,"test_ratio":57.0,"verified_prefix":58,"channels_checked":[[1,2],[0,3]],"reference":"mpfr"},
     "error_dh0":{"abs_max":60.0,"rel_max":61.0,"ulp_max":62.0,"ulp_p99":63.0,"rms":64.0,"ratio_local":65.0,"ratio_forward":66.0,"test_ratio":67.0,"verified_prefix":68,"channels_checked":[[1,2],[0,3]],"reference":"mpfr"},
+    "error_end_to_end":{"du":{"abs_max":80.0,"rel_max":81.0,"ulp_max":82.0,"ulp_p99":83.0,"rms":84.0,"verified_prefix":85,"channels_checked":[[4,5]],"reference":"mpfr"},
+    "da":{"abs_max":90.0,"rel_max":91.0,"ulp_max":92.0,"ulp_p99":93.0,"rms":94.0,"verified_prefix":95,"channels_checked":[[4,5]],"reference":"mpfr"},
+    "dh0":{"abs_max":100.0,"rel_max":101.0,"ulp_max":102.0,"ulp_p99":103.0,"rms":104.0,"verified_prefix":105,"channels_checked":[[4,5]],"reference":"mpfr"}},
     "speedup":{"seq_fused":{"ratio":70.0,"ci95_low":71.0,"ci95_high":72.0},"seq_stepwise":{"ratio":73.0,"ci95_low":74.0,"ci95_high":75.0}}})");
   EXPECT_EQ(row.dump(1), expected.dump(1));  // as text: the order counts too
 
@@ -116,6 +125,36 @@ TEST(Record, ComesBackFromJsonAsItWas) {
   EXPECT_EQ(back.policy_solver, "newton_fused");
   EXPECT_EQ(back.problem.iteration_limit, 5);
   EXPECT_EQ(back.status, Status::not_converged);
+}
+
+TEST(Record, ReadsRowsFromBeforeTheErrorEndToEnd) {
+  Json json = to_json(full_row());
+  json.erase("error_end_to_end");
+  const CaseRecord back = case_record(json);
+  EXPECT_FALSE(back.error_end_to_end);
+  EXPECT_EQ(back.error_dh0->abs_max, 60);
+  EXPECT_EQ(back.speedup.size(), 2u);
+}
+
+TEST(Record, HasAnErrorEndToEndOfPassBothAlone) {
+  CaseRecord row;
+  row.status = Status::ok;
+  const auto why = [&](const char* pass) {
+    row.problem.pass = pass;
+    return to_json(row)["null_reasons"]["error_end_to_end"];
+  };
+  EXPECT_EQ(why("forward"), "pass forward has no gradients");
+  EXPECT_EQ(why("backward"), "pass backward is given the states");
+  EXPECT_EQ(why("both"), "not measured");
+  row.error_end_to_end.emplace().du.emplace().abs_max = 1;
+  row.null_reasons = {{"error_end_to_end.da", "out of time"}};
+  const Json json = to_json(row);
+  EXPECT_EQ(json["error_end_to_end"]["du"]["abs_max"], 1);
+  EXPECT_TRUE(json["error_end_to_end"]["da"].is_null());
+  EXPECT_EQ(json["null_reasons"]["error_end_to_end.da"], "out of time");
+  EXPECT_EQ(case_record(json).error_end_to_end->du->abs_max, 1);
+  EXPECT_FALSE(case_record(json).error_end_to_end->da);
+  EXPECT_FALSE(row.worst_test_ratio()) << "it is no verdict";
 }
 
 TEST(Record, GivesAReasonForEveryNull) {

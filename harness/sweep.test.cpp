@@ -621,6 +621,16 @@ TEST_F(SweepTest, EveryPassHasTheErrorsOfItsOutputs) {
       if (pass != "forward") {
         EXPECT_NE(row.error_du->ratio_local, row.error_da->ratio_local) << "each its own";
       }
+      ASSERT_EQ(row.error_end_to_end.has_value(), pass == "both");
+      if (pass == "both") {
+        for (const auto* error : {&row.error_end_to_end->du, &row.error_end_to_end->da, &row.error_end_to_end->dh0}) {
+          ASSERT_TRUE(*error);
+          EXPECT_GT((*error)->abs_max.value(), 0);
+          EXPECT_EQ((*error)->verified_prefix, 5);
+        }
+        EXPECT_EQ(row.error_end_to_end->du->channels_checked, row.error_du->channels_checked);
+        EXPECT_NE(row.error_end_to_end->du->abs_max, row.error_du->abs_max) << "the states have errors too";
+      }
       EXPECT_TRUE(row.speedup.contains("double_1")) << "a baseline of its own pass";
       const std::int64_t steps = 2 * 3 * 5 * 4;
       EXPECT_EQ(row.bytes_min, steps * (pass == "forward" ? 4 : pass == "backward" ? 8 : 12));
@@ -691,6 +701,65 @@ TEST_F(SweepTest, AWrongGradientIsCaughtWhicheverItIs) {
     EXPECT_EQ(wrong(row.error_dh0), row.solver == "double_2");
   }
   EXPECT_GE(damaged, 6);
+}
+
+TEST_F(SweepTest, TheErrorEndToEndIsOfEachOutputAndNoVerdict) {
+  axes += "passes = [\"both\"]\nh0 = [\"random\"]\n";
+  // double_0 .. 2 change a gradient after either pass, double_3 the states between the two.
+  const char* names[] = {"du", "da", "dh0"};
+  for (int i = 0; i < 3; ++i) {
+    behaviours[std::size_t(i)].after = [name = names[i]](const Tensors& t, int) { t.data<float>(name)[0] += 1; };
+  }
+  behaviours[3].after = [](const Tensors& t, int) {
+    if (!std::isnan(t.data<float>("dh0")[0])) return;  // written already
+    const Tensors::Item& h = t.at("h");
+    for (std::int64_t i = 0; i < h.spec.elements(); ++i) state(t)[i] *= 0.5f;
+  };
+  options.time = false;
+  const Suite asked = suite({"double_0", "double_1", "double_2", "double_3", "seq_fused"});
+  const SweepResult without = run_suite(asked);
+  ASSERT_EQ(without.rows.size(), 5u);
+  EXPECT_FALSE(without.rows[4].error_end_to_end);
+  EXPECT_EQ(to_json(without.rows[4])["null_reasons"]["error_end_to_end"], "no reference was asked for");
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / ("sweep_end_to_end_" + std::to_string(getpid()));
+  {
+    ReferenceCache cache(directory);
+    options.reference = &cache;
+    options.now = {};
+    const SweepResult result = run_suite(asked);
+    for (std::size_t i = 0; i < 5; ++i) {
+      const CaseRecord& row = result.rows[i];
+      ASSERT_TRUE(row.error_end_to_end) << row.case_id;
+      const std::optional<ErrorSize>* errors[] = {&row.error_end_to_end->du, &row.error_end_to_end->da, &row.error_end_to_end->dh0};
+      for (std::size_t which = 0; which < 3; ++which) {
+        ASSERT_TRUE(*errors[which]);
+        const double error = (*errors[which])->abs_max.value();
+        if (i == 3) EXPECT_GT(error, 1e-3) << which;
+        else if (i == which) EXPECT_NEAR(error, 1, 1e-4);
+        else EXPECT_LT(error, 1e-4) << i << " " << which;
+      }
+    }
+    EXPECT_EQ(result.rows[4].status, Status::ok);
+    EXPECT_EQ(result.rows[3].status, Status::wrong) << "by the states";
+    for (const auto* error : {&result.rows[3].error_du, &result.rows[3].error_da, &result.rows[3].error_dh0}) EXPECT_TRUE(passes((*error)->test_ratio.value()));
+  }
+  std::filesystem::remove_all(directory);
+}
+
+TEST_F(SweepTest, WithoutTimeForTheReferenceThereIsNoErrorEndToEnd) {
+  axes += "passes = [\"both\"]\nlimits = { reference_s = 1e-9 }\n";
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / ("sweep_no_time_" + std::to_string(getpid()));
+  {
+    ReferenceCache cache(directory, 1e-9);
+    options.reference = &cache;
+    options.time = false;
+    const CaseRecord row = run({"double_0"}).rows.at(0);
+    EXPECT_EQ(row.status, Status::ok) << row.reason;
+    const Json json = to_json(row);
+    EXPECT_TRUE(json["error_end_to_end"].is_null());
+    EXPECT_NE(json["null_reasons"]["error_end_to_end"].get<std::string>().find("out of time"), std::string::npos);
+  }
+  std::filesystem::remove_all(directory);
 }
 
 TEST_F(SweepTest, TheReferenceOfGradientsTakesNoTimeOfTheCaseAndEveryGroupHasAShare) {

@@ -22,25 +22,27 @@ struct StoredStates {
   }
 };
 
-/// The same, computed at every precision.
+/// The same, computed at every precision; not to their end where the deadline comes before, and then gradients_of() begins nothing.
 template <class Cell>
 class TrueStates {
  public:
-  explicit TrueStates(const ChannelData& data) {
-    run(data, fine_);
-    run(data, coarse_);
+  TrueStates(const ChannelData& data, Deadline deadline) {
+    run(data, deadline, fine_);
+    run(data, deadline, coarse_);
   }
   void get(std::int64_t l, Mp (&h)[Cell::kState]) const { std::copy_n(fine_[std::size_t(l)].begin(), Cell::kState, h); }
   void get(std::int64_t l, MpCheck (&h)[Cell::kState]) const { std::copy_n(coarse_[std::size_t(l)].begin(), Cell::kState, h); }
 
  private:
   template <class T>
-  static void run(const ChannelData& data, std::vector<std::array<T, Cell::kState>>& states) {
+  static void run(const ChannelData& data, Deadline deadline, std::vector<std::array<T, Cell::kState>>& states) {
+    constexpr std::int64_t kClockEvery = 64;  // steps between two looks at the clock: under 2 ms
     const ChannelIn<Cell, T> channel(data);
     T h[Cell::kState];
     channel.initial(h);
     states.push_back(std::to_array(h));
     for (std::int64_t l = 0; l < data.seq_len; ++l) {
+      if (deadline != kNoDeadline && l % kClockEvery == 0 && std::chrono::steady_clock::now() >= deadline) return;
       advance<Cell>(channel, l, h);
       states.push_back(std::to_array(h));
     }
@@ -56,11 +58,12 @@ struct GivenLoss {
   std::int64_t seq_len;
 
   template <class T>
-  void add(std::int64_t l, const T (&)[Cell::kState], T (&g)[Cell::kState]) const {
+  void add(std::int64_t l, const T (&h)[Cell::kState], T (&g)[Cell::kState]) const {
     const std::size_t G = loss.states.size() / std::size_t(seq_len), first = Cell::kState - G;
     for (std::size_t i = 0; i < Cell::kState; ++i) {
       if (l == seq_len) g[i] += T(loss.last[i]);
-      if (i >= first) g[i] += T(loss.states[std::size_t(l - 1) * G + i - first]);
+      if (loss.states.empty()) g[i] += 2 * h[i];
+      else if (i >= first) g[i] += T(loss.states[std::size_t(l - 1) * G + i - first]);
     }
   }
 };
@@ -138,11 +141,14 @@ Gradients gradients_of(const ChannelData& data, const States& states, const Loss
 }
 
 template <class Cell>
-void expect_shapes(const ChannelData& data, const ChannelGradients& loss) {
-  const std::size_t L = std::size_t(data.seq_len);
-  if (data.inputs.size() != L * Cell::kInputs || data.weights.size() != Cell::kWeights || data.initial.size() != Cell::kState || loss.last.size() != Cell::kState ||
-      (loss.states.size() != L && loss.states.size() != L * Cell::kState))
-    throw std::invalid_argument("gradients: expected u [L, kInputs], a [kWeights], h0 and grad_last [kState], grad_h [L, kState or 1]");
+void expect_shapes(const BackwardChannel& channel) {
+  const auto& [data, states, loss] = channel;
+  const std::size_t L = std::size_t(data.seq_len), given = loss.states.size();
+  if (data.inputs.size() != L * Cell::kInputs || data.weights.size() != Cell::kWeights || data.initial.size() != Cell::kState || loss.last.size() != Cell::kState)
+    throw std::invalid_argument("gradients: expected u [L, kInputs], a [kWeights], h0 and grad_last [kState]");
+  if (!states.empty() && states.size() != L * Cell::kState) throw std::invalid_argument("gradients: expected states [L, kState], or none");
+  if (given != L && given != L * Cell::kState && (given != 0 || !states.empty()))
+    throw std::invalid_argument("gradients: expected grad_h [L, kState or 1], or none at the true states");
 }
 
 std::uint64_t hash_of(const BackwardChannel& channel) {
@@ -168,29 +174,28 @@ BackwardChannel channel_at(const Problem& p, std::int64_t b, std::int64_t d, std
 Gradients true_gradients(const BackwardChannel& channel, Deadline deadline) {
   Gradients gradients;
   with_cell(channel.data.cell, [&]<class Cell>() {
-    expect_shapes<Cell>(channel.data, channel.loss);
-    if (channel.states.size() != std::size_t(channel.data.seq_len * Cell::kState)) throw std::invalid_argument("gradients: expected states [L, kState]");
-    gradients = gradients_of<Cell>(channel.data, StoredStates<Cell>{channel}, GivenLoss<Cell>{channel.loss, channel.data.seq_len}, deadline);
-  });
-  return gradients;
-}
-
-Gradients true_gradients(const ChannelData& data, const ChannelGradients& loss) {
-  Gradients gradients;
-  with_cell(data.cell, [&]<class Cell>() {
-    expect_shapes<Cell>(data, loss);
-    gradients = gradients_of<Cell>(data, TrueStates<Cell>(data), GivenLoss<Cell>{loss, data.seq_len}, kNoDeadline);
+    expect_shapes<Cell>(channel);
+    const GivenLoss<Cell> loss{channel.loss, channel.data.seq_len};
+    gradients = channel.states.empty() ? gradients_of<Cell>(channel.data, TrueStates<Cell>(channel.data, deadline), loss, deadline)
+                                       : gradients_of<Cell>(channel.data, StoredStates<Cell>{channel}, loss, deadline);
   });
   return gradients;
 }
 
 Gradients true_gradients(const ChannelData& data, Loss loss) {
   Gradients gradients;
-  with_cell(data.cell, [&]<class Cell>() { gradients = gradients_of<Cell>(data, TrueStates<Cell>(data), SumOfSquares<Cell>{loss}, kNoDeadline); });
+  with_cell(data.cell, [&]<class Cell>() { gradients = gradients_of<Cell>(data, TrueStates<Cell>(data, kNoDeadline), SumOfSquares<Cell>{loss}, kNoDeadline); });
   return gradients;
 }
 
-std::vector<std::shared_ptr<const Gradients>> GradientReference::of(const std::vector<const BackwardChannel*>& channels, std::size_t group) {
+std::vector<std::shared_ptr<const Gradients>> GradientReference::end_to_end(const std::vector<const BackwardChannel*>& channels, std::size_t group) {
+  const double before_s = spent_s_;
+  auto out = within(std::min(kEndToEndShare * limit_s_ - end_to_end_s_, limit_s_ - spent_s_), channels, group);
+  end_to_end_s_ += spent_s_ - before_s;
+  return out;
+}
+
+std::vector<std::shared_ptr<const Gradients>> GradientReference::within(double seconds, const std::vector<const BackwardChannel*>& channels, std::size_t group) {
   constexpr std::size_t kRemembered = 1 << 23;  // numbers of 24 bytes; beyond, all is forgotten
   std::vector<std::uint64_t> hashes;
   std::vector<std::size_t> missing;
@@ -204,7 +209,7 @@ std::vector<std::shared_ptr<const Gradients>> GradientReference::of(const std::v
     if (at == known_.end()) missing.push_back(c);
     else out[c] = at->second;
   }
-  spent_s_ += share_time(missing.size(), std::max<std::size_t>(group, 1), limit_s_ - spent_s_,
+  spent_s_ += share_time(missing.size(), std::max<std::size_t>(group, 1), seconds,
                          [&](std::size_t i, Deadline deadline) { out[missing[i]] = std::make_shared<Gradients>(true_gradients(*channels[missing[i]], deadline)); });
   for (const std::size_t c : missing) known_[hashes[c]] = out[c];
   return out;

@@ -104,8 +104,8 @@ TEST(TrueGradients, AreTheTransposeOfTheJacobian) {
       BackwardChannel channel = backward_channel<Bf16>(p, 0, 0);
       const BackwardChannel v = backward_channel<Bf16>(p, 1, 3);
       for (const bool stored : {true, false}) {
-        const Gradients gradients = stored ? true_gradients(channel) : true_gradients(channel.data, channel.loss);
         if (!stored) channel.states.clear();
+        const Gradients gradients = true_gradients(channel);
         with_cell(cell, [&]<class Cell>() {
           // Every number of the gradients is rounded to 2^-106 of itself, and both sums lose a few of 50 digits.
           Mp size = 0;
@@ -142,8 +142,7 @@ TEST(TrueGradients, AreDifferencesOfTheLossInDouble) {
       p.grad = grad;
       const ChannelData data = draw_channel(p, 0, 0);
       const ChannelGradients loss = draw_gradients(p, 0, 0);
-      // squares: at the states in double, whose error is nothing beside that of a quotient of them.
-      const Gradients gradients = p.grad == "squares" ? true_gradients(backward_channel<double>(p, 0, 0)) : true_gradients(data, loss);
+      const Gradients gradients = true_gradients({data, {}, loss});
       ChannelData moved = data;
       const auto check = [&](double& x, const DoubleDouble& gradient) {
         const double at = x;
@@ -180,7 +179,7 @@ TEST(TrueGradients, OfSquaresAreThoseOfTwiceTheStates) {
     for (std::size_t i = 0; i < truth.states.size(); ++i) {
       if (loss == Loss::all_components || i % 2 == 1) twice.states.push_back(2 * truth.states[i].high);
     }
-    const Gradients squares = true_gradients(data, loss), given = true_gradients(data, twice);
+    const Gradients squares = true_gradients(data, loss), given = true_gradients({data, {}, twice});
     // 2 h is rounded to double here, 2^-53 of it, and reaches at most 30 numbers with factors of order 1.
     for (std::size_t i = 0; i < squares.inputs.size(); ++i) EXPECT_NEAR(squares.inputs[i].high, given.inputs[i].high, 30 * 0x1p-52);
     for (std::size_t i = 0; i < squares.weights.size(); ++i) EXPECT_NEAR(squares.weights[i].high, given.weights[i].high, 15 * 30 * 0x1p-52);
@@ -232,6 +231,15 @@ TEST(TrueGradients, StopAtTheDeadlineWithTheLastStepsRight) {
   for (std::size_t i = 1; i <= part.inputs.size(); ++i) EXPECT_EQ(part.inputs[part.inputs.size() - i].low, whole.inputs[whole.inputs.size() - i].low);
 }
 
+TEST(TrueGradients, AtTrueStatesHaveNoStepWhereTheseTakeAllTheTime) {
+  BackwardChannel channel = backward_channel<float>(small_problem("lstm_cifg_diag", 600, "paper"), 0, 0);
+  channel.states.clear();
+  const Gradients none = true_gradients(channel, std::chrono::steady_clock::now() - std::chrono::seconds(1));
+  EXPECT_EQ(none.steps, 0);
+  EXPECT_TRUE(none.inputs.empty() && none.weights.empty() && none.initial.empty());
+  EXPECT_EQ(true_gradients(channel, std::chrono::steady_clock::now() + std::chrono::hours(1)).weights[0].low, true_gradients(channel).weights[0].low);
+}
+
 TEST(TrueGradients, RefuseOtherShapes) {
   const BackwardChannel right = backward_channel<float>(small_problem("lstm_cifg_diag", 9, "paper"), 0, 0);
   EXPECT_NO_THROW(true_gradients(right));
@@ -242,13 +250,16 @@ TEST(TrueGradients, RefuseOtherShapes) {
     wrong = right;
     (wrong.loss.*member).pop_back();
     EXPECT_THROW(true_gradients(wrong), std::invalid_argument);
-    EXPECT_THROW(true_gradients(wrong.data, wrong.loss), std::invalid_argument);
+    EXPECT_THROW(true_gradients({wrong.data, {}, wrong.loss}), std::invalid_argument);
   }
   for (const auto member : {&ChannelData::inputs, &ChannelData::weights, &ChannelData::initial}) {
     wrong = right;
     (wrong.data.*member).pop_back();
     EXPECT_THROW(true_gradients(wrong), std::invalid_argument);
   }
+  wrong = right;
+  wrong.loss.states.clear();
+  EXPECT_THROW(true_gradients(wrong), std::invalid_argument) << "|h|^2 is of the true states alone";
   wrong = right;
   wrong.data.cell = "no_cell";
   EXPECT_THROW(true_gradients(wrong), BadInput);
@@ -310,6 +321,38 @@ TEST(GradientReference, GivesTheFirstGroupTheTimeThereIs) {
   const auto some = reference.of(all, 4);
   EXPECT_EQ(some.front()->steps, 400);
   EXPECT_EQ(some.back()->steps, 0);
+}
+
+TEST(GradientReference, LeavesMostOfItsTimeToVerdicts) {
+  std::vector<BackwardChannel> stored = some_channels(24, 3000), unstored = stored;
+  for (BackwardChannel& channel : unstored) channel.states.clear();
+  const auto for_every_core = [](const std::vector<BackwardChannel>& channels) {  // seconds of work for each
+    std::vector<const BackwardChannel*> all;
+    for (unsigned core = 0; core < std::max(1u, std::thread::hardware_concurrency()); ++core) {
+      for (const BackwardChannel& channel : channels) all.push_back(&channel);
+    }
+    return all;
+  };
+  GradientReference reference(0.8);
+  EXPECT_EQ(reference.end_to_end(for_every_core(unstored), 1).back()->steps, 0);
+  const double spent_s = reference.spent_s();
+  EXPECT_GT(spent_s, 0.15);
+  EXPECT_LT(spent_s, 0.5) << "a quarter, on a machine that may stand still";
+  for (BackwardChannel& channel : unstored) channel.data.weights[0] += 0.25;
+  EXPECT_EQ(reference.end_to_end(for_every_core(unstored), 1).back()->steps, 0) << "and that once";
+  EXPECT_LT(reference.spent_s() - spent_s, 0.1);
+  EXPECT_GT(reference.of(for_every_core(stored), 1).front()->steps, 0);
+  EXPECT_GT(reference.spent_s(), 0.75);
+}
+
+TEST(GradientReference, RemembersTheGradientsAtTrueStatesApart) {
+  std::vector<BackwardChannel> channels = some_channels(1, 20);
+  GradientReference reference;
+  const auto stored = reference.of(pointers(channels), 1);
+  channels[0].states.clear();
+  const auto end_to_end = reference.end_to_end(pointers(channels), 1);
+  EXPECT_NE(end_to_end[0]->inputs[0].high, stored[0]->inputs[0].high);
+  EXPECT_EQ(reference.end_to_end(pointers(channels), 1), end_to_end);
 }
 
 TEST(GradientReference, HandsOnWhatIsThrown) {

@@ -164,6 +164,58 @@ void report_gradients(GradientReports& reports, Judge&& judge) {
   tallies.dh0.fill(reports.dh0);
 }
 
+using AllBounds = std::vector<std::vector<GradientBounds>>;  // [hidden][B]
+
+/// Refuses other shapes too, before time is spent.
+AllBounds bounds_of_all(const std::vector<JudgedHidden>& all, Storage storage, std::string_view gates) {
+  for (const JudgedHidden& hidden : all) expect_shapes(hidden);
+  AllBounds bounds;
+  for (const JudgedHidden& hidden : all) {
+    bounds.emplace_back();
+    for (const BackwardChannel& channel : hidden.batch) bounds.back().push_back(gradient_bounds(channel, storage, gates));
+  }
+  return bounds;
+}
+
+/// Against the true gradients of every channel in order.
+void judge_all(const std::vector<JudgedHidden>& all, const std::vector<std::shared_ptr<const Gradients>>& truths, const AllBounds& bounds, Storage storage,
+               GradientReports& reports) {
+  report_gradients(reports, [&](Tallies& tallies) {
+    auto next = truths.begin();
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (truths.end() - next < std::ptrdiff_t(all[i].batch.size())) throw std::invalid_argument("judge: expected the true gradients of every channel");
+      const auto end = next + std::ptrdiff_t(all[i].batch.size());
+      judge_hidden(all[i], {next, end}, bounds[i], storage, tallies, reports);
+      next = end;
+    }
+  });
+}
+
+std::size_t group_of(const std::vector<JudgedHidden>& all) { return all.empty() ? 1 : all.front().batch.size(); }
+
+std::vector<std::shared_ptr<const Gradients>> stored_truths(const std::vector<JudgedHidden>& all, GradientReference& reference) {
+  std::vector<const BackwardChannel*> channels;
+  for (const JudgedHidden& hidden : all) {
+    for (const BackwardChannel& channel : hidden.batch) channels.push_back(&channel);
+  }
+  return reference.of(channels, group_of(all));
+}
+
+/// The bounds say only how well an error is worth knowing.
+void compare(const std::vector<JudgedHidden>& all, bool squares, const AllBounds& bounds, Storage storage, GradientReference& reference, GradientReports& reports) {
+  std::vector<BackwardChannel> channels;
+  for (const JudgedHidden& hidden : all) {
+    for (const BackwardChannel& stored : hidden.batch) channels.push_back({stored.data, {}, {squares ? std::vector<double>() : stored.loss.states, stored.loss.last}});
+  }
+  std::vector<const BackwardChannel*> pointers;
+  for (const BackwardChannel& channel : channels) pointers.push_back(&channel);
+  judge_all(all, reference.end_to_end(pointers, group_of(all)), bounds, storage, reports);
+  for (ErrorReport* report : {&reports.du, &reports.da, &reports.dh0}) {
+    report->ratio_forward.reset();
+    if (!report->abs_max) report->null_reason = "nothing could be compared: the reference was out of time, or the true gradients are not known well enough (chaos)";
+  }
+}
+
 }  // namespace
 
 GradientBounds gradient_bounds(const BackwardChannel& channel, Storage storage, std::string_view gates, const GivenErrors& given) {
@@ -174,31 +226,20 @@ GradientBounds gradient_bounds(const BackwardChannel& channel, Storage storage, 
 
 void judge_gradients(const std::vector<JudgedHidden>& all, const std::vector<std::shared_ptr<const Gradients>>& truths, Storage storage, std::string_view gates,
                      GradientReports& reports) {
-  report_gradients(reports, [&](Tallies& tallies) {
-    auto next = truths.begin();
-    for (const JudgedHidden& hidden : all) {
-      expect_shapes(hidden);
-      if (truths.end() - next < std::ptrdiff_t(hidden.batch.size())) throw std::invalid_argument("judge: expected the true gradients of every channel");
-      std::vector<GradientBounds> bounds;
-      for (const BackwardChannel& channel : hidden.batch) bounds.push_back(gradient_bounds(channel, storage, gates));
-      const auto end = next + std::ptrdiff_t(hidden.batch.size());
-      judge_hidden(hidden, {next, end}, bounds, storage, tallies, reports);
-      next = end;
-    }
-  });
+  judge_all(all, truths, bounds_of_all(all, storage, gates), storage, reports);
 }
 
 void judge_gradients(const std::vector<JudgedHidden>& all, Storage storage, std::string_view gates, GradientReference& reference, GradientReports& reports) {
-  std::vector<const BackwardChannel*> channels;
-  for (const JudgedHidden& hidden : all) {
-    expect_shapes(hidden);  // before time is spent
-    for (const BackwardChannel& channel : hidden.batch) channels.push_back(&channel);
-  }
-  judge_gradients(all, reference.of(channels, all.empty() ? 1 : all.front().batch.size()), storage, gates, reports);
+  const AllBounds bounds = bounds_of_all(all, storage, gates);
+  judge_all(all, stored_truths(all, reference), bounds, storage, reports);
+}
+
+void compare_end_to_end(const std::vector<JudgedHidden>& all, bool squares, Storage storage, std::string_view gates, GradientReference& reference, GradientReports& reports) {
+  compare(all, squares, bounds_of_all(all, storage, gates), storage, reference, reports);
 }
 
 void judge_backward(const Problem& problem, const std::function<std::vector<double>(std::string_view tensor, std::int64_t b, std::int64_t d)>& channel_of,
-                    GradientReference& reference, GradientReports& reports) {
+                    GradientReference& reference, GradientReports& reports, GradientReports* end_to_end) {
   std::vector<JudgedHidden> all;
   for (const auto& [sampled_b, d] : sampled_channels(problem)) {
     if (std::any_of(all.begin(), all.end(), [d = d](const JudgedHidden& hidden) { return hidden.d == d; })) continue;
@@ -211,7 +252,9 @@ void judge_backward(const Problem& problem, const std::function<std::vector<doub
     hidden.weights = channel_of("da", 0, d);
     all.push_back(std::move(hidden));
   }
-  judge_gradients(all, problem.storage, problem.gates, reference, reports);
+  const AllBounds bounds = bounds_of_all(all, problem.storage, problem.gates);
+  judge_all(all, stored_truths(all, reference), bounds, problem.storage, reports);
+  if (end_to_end && problem.pass == "both") compare(all, problem.grad == "squares", bounds, problem.storage, reference, *end_to_end);
 }
 
 void judge_witness_gradients(const WitnessFile& file, const std::function<ByArgument<double>(std::int64_t channel)>& computed, Storage storage, GradientReports& reports) {

@@ -254,6 +254,35 @@ TEST(GradientVerdict, FindsWeightsThatMissABatchEntry) {
   EXPECT_TRUE(passes(*reports.du.ratio_forward));
 }
 
+TEST(GradientVerdict, FindsWeightsThatAreSummedInTheComputeTypeWithoutCare) {
+  // Terms of one sign, nearly equal: a running sum in float is rounded the same way for whole octaves of it. The batch's parts are added up with care.
+  Problem p = small_problem("gru_diag", 1 << 12, "paper");
+  JudgedHidden hidden{.d = 0, .batch = {}, .inputs = {}, .initial = {}, .weights = {}};
+  for (std::int64_t b = 0; b < 2; ++b) {
+    BackwardChannel channel = backward_channel<float>(p, b, 0);
+    for (auto* values : {&channel.data.inputs, &channel.states, &channel.loss.states}) std::fill(values->begin(), values->end(), 0.3f);
+    const ByArgument<double> gradients = evaluate_gradients<float>(channel);
+    hidden.batch.push_back(std::move(channel));
+    hidden.inputs.push_back(gradients.inputs);
+    hidden.initial.push_back(gradients.initial);
+  }
+  GradientReference reference;
+  const auto summed_in = [&]<class Sum>(Sum) {
+    hidden.weights.assign(3, 0);
+    for (const BackwardChannel& channel : hidden.batch) {
+      const ByArgument<double> part = evaluate_gradients<float, Sum>(channel);
+      for (std::size_t k = 0; k < 3; ++k) hidden.weights[k] += part.weights[k];
+    }
+    for (double& x : hidden.weights) x = float(x);
+    GradientReports reports;
+    judge_gradients({hidden}, p.storage, p.gates, reference, reports);
+    EXPECT_TRUE(passes(*reports.du.ratio_forward));
+    return *reports.da.ratio_forward;
+  };
+  EXPECT_LE(summed_in(double()), 2);
+  EXPECT_GT(summed_in(float()), kErrorFactor);
+}
+
 TEST(GradientVerdict, SumsTheTruthBeyondDouble) {
   // Two batch entries with opposite losses but for one part in 2^60: their sum is what double loses.
   Problem p = small_problem("gru_diag", 8, "paper", Storage::f64);
@@ -455,6 +484,206 @@ TEST(GradientVerdict, JudgesTheSampledChannelsOfAProblem) {
   wrong_d = 8;
   judge_backward(p, channel_of, reference, reports);
   for (const ErrorReport& report : each(reports)) EXPECT_FALSE(passes(*report.ratio_forward));
+}
+
+// --- end to end -----------------------------------------------------------------------------------------------------------------
+
+GradientReports end_to_end(const JudgedHidden& hidden, const Problem& p, GradientReference reference = GradientReference()) {
+  GradientReports reports;
+  compare_end_to_end({hidden}, p.grad == "squares", p.storage, p.gates, reference, reports);
+  return reports;
+}
+
+/// The largest errors of the reports as they must be, and how much a truth in double may change them.
+struct Expected {
+  double abs[3] = {}, rel[3] = {}, roundoff = 0;
+};
+void note(Expected& e, std::size_t which, const std::vector<double>& computed, const std::vector<double>& truth) {
+  double largest = 0, error = 0;
+  for (std::size_t i = 0; i < truth.size(); ++i) {
+    largest = std::max(largest, std::fabs(truth[i]));
+    error = std::max(error, std::fabs(computed[i] - truth[i]));
+  }
+  e.abs[which] = std::max(e.abs[which], error);
+  e.rel[which] = std::max(e.rel[which], error / largest);
+}
+
+/// A plain loop forward and back in double, on the problem's own u, a and h0, as the truth.
+Expected expected_by_double(const Problem& p, const JudgedHidden& hidden) {
+  Expected expected;
+  std::vector<double> weights(hidden.weights.size(), 0);
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    const BackwardChannel channel = backward_channel<double>(p, b, hidden.d);
+    const ByArgument<double> truth = evaluate_gradients<double>(channel);
+    note(expected, 0, hidden.inputs[std::size_t(b)], truth.inputs);
+    note(expected, 2, hidden.initial[std::size_t(b)], truth.initial);
+    for (std::size_t k = 0; k < weights.size(); ++k) weights[k] += truth.weights[k];
+    GivenErrors given{.states = forward_bound(channel.data, true_states(channel.data), Storage::f64), .loss = {}};
+    if (p.grad == "squares") {
+      for (const double error : given.states) given.loss.push_back(2 * error);
+    }
+    const GradientBounds bounds = gradient_bounds(channel, Storage::f64, "exact", given);
+    for (const auto* values : {&bounds.inputs, &bounds.initial, &bounds.weights}) {
+      for (const double bound : *values) expected.roundoff = std::max(expected.roundoff, kErrorFactor * double(p.batch) * bound);
+    }
+  }
+  note(expected, 1, hidden.weights, weights);
+  return expected;
+}
+
+TEST(ErrorEndToEnd, IsWhatAPlainLoopInDoubleFinds) {
+  for (const char* cell : {"gru_diag", "lstm_cifg_diag", "elman_diag"}) {
+    for (const char* grad : {"all", "output", "squares"}) {
+      for (const Storage storage : {Storage::bf16, Storage::f16, Storage::f32}) {
+        Problem p = batch_of_three(cell, "paper", storage);
+        p.grad = grad;
+        const JudgedHidden hidden = solved(p, 2);
+        const GradientReports reports = end_to_end(hidden, p), stored = verdict({hidden}, p);
+        const Expected expected = expected_by_double(p, hidden);
+        EXPECT_LT(expected.roundoff, 0x1p-38);
+        for (std::size_t which = 0; which < 3; ++which) {
+          const ErrorReport report = each(reports)[which], at_stored = each(stored)[which];
+          EXPECT_NEAR(report.abs_max.value(), expected.abs[which], expected.roundoff) << cell << " " << grad << " " << to_string(storage) << " " << which;
+          EXPECT_NEAR(report.rel_max.value(), expected.rel[which], 0x1p-10 * expected.rel[which]) << cell << " " << grad << " " << to_string(storage) << " " << which;
+          EXPECT_TRUE(passes(at_stored.ratio_forward.value()));
+          EXPECT_FALSE(report.ratio_forward) << "no verdict";
+          EXPECT_EQ(report.verified_prefix, 25);
+          EXPECT_EQ(report.channels_checked, at_stored.channels_checked);
+          EXPECT_EQ(report.reference, kReferenceName);
+          // da and dh0 are kept in f32: given the stored states they are right to about 2^-24, and no better than these, 2^-9, end to end. dh0 is one number of few terms.
+          if (storage == Storage::bf16 && which > 0) {
+            EXPECT_GT(*report.abs_max, (which == 1 ? 0x1p8 : 0x1p4) * *at_stored.abs_max) << cell << " " << grad << " " << which;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ErrorEndToEnd, IsWhatTheChainRuleSays) {
+  // Elman by hand, in long double: h' = tanh(a h + u), s = g (1 - h'^2), du = s, da += s h, g = a s.
+  for (const bool squares : {false, true}) {
+    Problem p = batch_of_three("elman_diag", "wide", Storage::bf16);
+    p.grad = squares ? "squares" : "all";
+    const JudgedHidden hidden = solved(p, 1);
+    Expected expected;
+    std::vector<long double> da(1, 0);
+    for (std::size_t b = 0; b < 3; ++b) {
+      const auto& [data, states, loss] = hidden.batch[b];
+      const std::size_t L = std::size_t(p.seq_len);
+      const long double a = data.weights[0];
+      std::vector<long double> h(L + 1, data.initial[0]);
+      for (std::size_t l = 1; l <= L; ++l) h[l] = std::tanh(a * h[l - 1] + data.inputs[l - 1]);
+      std::vector<double> du(L);
+      long double g = loss.last[0];
+      for (std::size_t l = L; l >= 1; --l) {
+        g += squares ? 2 * h[l] : (long double)(loss.states[l - 1]);
+        const long double s = g * (1 - h[l] * h[l]);
+        du[l - 1] = double(s);
+        da[0] += s * h[l - 1];
+        g = a * s;
+      }
+      note(expected, 0, hidden.inputs[b], du);
+      note(expected, 2, hidden.initial[b], {double(g)});
+    }
+    note(expected, 1, hidden.weights, {double(da[0])});
+    for (std::size_t which = 0; which < 3; ++which) {
+      EXPECT_GT(expected.abs[which], 0x1p-16);
+      EXPECT_NEAR(each(end_to_end(hidden, p))[which].abs_max.value(), expected.abs[which], 0x1p-40) << which;  // 2^-53 of numbers below 2^5, which errors of the sums may double
+    }
+  }
+}
+
+TEST(ErrorEndToEnd, IsThatOfTheStoredStatesWhereTheseAreAsGoodAsTheGradients) {
+  for (const char* cell : {"gru_diag", "lstm_cifg_diag", "elman_diag"}) {
+    const Problem p = batch_of_three(cell, "paper", Storage::f64);
+    const JudgedHidden hidden = solved(p);
+    const double roundoff = expected_by_double(p, hidden).roundoff;
+    for (std::size_t which = 0; which < 3; ++which) {
+      const ErrorReport report = each(end_to_end(hidden, p))[which], stored = each(verdict({hidden}, p))[which];
+      EXPECT_LE(*report.abs_max, roundoff);
+      EXPECT_LE(*stored.abs_max, roundoff);
+      EXPECT_GT(*report.abs_max, 0);
+    }
+    EXPECT_LT(roundoff, 0x1p-38);
+  }
+}
+
+TEST(ErrorEndToEnd, SeesAForwardPassThatWasStoppedEarly) {
+  // Newton's guess f(0, u_l) in place of the states: the gradients are right for what was stored, and far from those of the problem.
+  Problem p = batch_of_three("gru_diag", "wide", Storage::f32);
+  JudgedHidden hidden{.d = 0, .batch = {}, .inputs = {}, .initial = {}, .weights = std::vector<double>(3, 0)};
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    std::vector<double> guess;
+    const ChannelData data = draw_channel(p, b, 0);
+    for (std::size_t l = 0; l < std::size_t(p.seq_len); ++l)
+      guess.push_back(
+          testing::evaluate<float>({data.cell, 1, data.weights, {data.inputs.begin() + std::ptrdiff_t(3 * l), data.inputs.begin() + std::ptrdiff_t(3 * l + 3)}, {0}})[0]);
+    hidden.batch.push_back(channel_at(p, b, 0, guess));
+    const ByArgument<double> gradients = evaluate_gradients<float>(hidden.batch.back());
+    hidden.inputs.push_back(gradients.inputs);
+    hidden.initial.push_back(gradients.initial);
+    for (std::size_t k = 0; k < 3; ++k) hidden.weights[k] += gradients.weights[k];
+  }
+  for (std::size_t which = 0; which < 3; ++which) {
+    EXPECT_TRUE(passes(*each(verdict({hidden}, p))[which].ratio_forward));
+    EXPECT_GT(*each(end_to_end(hidden, p))[which].rel_max, 0x1p-6) << which;
+  }
+}
+
+TEST(ErrorEndToEnd, IsAbsentWhereTheTruthIsNotKnown) {
+  const auto expect_absent = [](const GradientReports& reports) {
+    for (const ErrorReport& report : each(reports)) {
+      for (const auto& value : {report.abs_max, report.rel_max, report.ulp_max, report.ulp_p99, report.rms, report.ratio_forward}) EXPECT_FALSE(value);
+      EXPECT_NE(report.null_reason, "");
+      EXPECT_EQ(report.verified_prefix, 0);
+    }
+  };
+  const Problem p = batch_of_three();
+  expect_absent(end_to_end(solved(p), p, GradientReference(0)));
+  // A chaotic channel: errors grow by exp(0.55) a step (measured in double over 2500 steps), so that after 400 steps 40 digits are gone, and after 40 most are there.
+  for (const std::int64_t L : {40, 400}) {
+    BackwardChannel channel{{"gru_diag", L, {-8, 0, -16}, {}, {0.25}}, {}, {std::vector<double>(std::size_t(L), 0.5), {1}}};
+    for (std::int64_t l = 0; l < L; ++l) channel.data.inputs.insert(channel.data.inputs.end(), {1, 32, 4});
+    channel.states = testing::evaluate<float>(channel.data);
+    const JudgedHidden hidden{
+        .d = 0, .batch = {channel}, .inputs = {evaluate_gradients<float>(channel).inputs}, .initial = {{0}}, .weights = evaluate_gradients<float>(channel).weights};
+    if (L == 400) expect_absent(end_to_end(hidden, p));
+    else EXPECT_TRUE(end_to_end(hidden, p).du.abs_max);
+  }
+}
+
+TEST(ErrorEndToEnd, IsOfPassBothAlone) {
+  for (const char* pass : {"backward", "both"}) {
+    for (const char* grad : {"all", "squares"}) {
+      Problem p = small_problem("gru_diag", 20, "paper", Storage::bf16);
+      p.pass = pass;
+      p.grad = grad;
+      p.batch = 3;
+      p.hidden = 1;
+      const JudgedHidden hidden = solved(p);
+      const auto channel_of = [&](std::string_view tensor, std::int64_t b, std::int64_t) {
+        return tensor == "h"     ? hidden.batch[std::size_t(b)].states
+               : tensor == "du"  ? hidden.inputs[std::size_t(b)]
+               : tensor == "dh0" ? hidden.initial[std::size_t(b)]
+                                 : hidden.weights;
+      };
+      GradientReference reference;
+      GradientReports reports, apart;
+      judge_backward(p, channel_of, reference, reports, &apart);
+      for (std::size_t which = 0; which < 3; ++which) {
+        EXPECT_TRUE(passes(*each(reports)[which].ratio_forward));
+        EXPECT_EQ(each(apart)[which].abs_max, p.pass == "both" ? each(end_to_end(hidden, p))[which].abs_max : std::nullopt);
+      }
+    }
+  }
+}
+
+TEST(ErrorEndToEnd, RefusesOtherShapes) {
+  const Problem p = batch_of_three();
+  JudgedHidden hidden = solved(p);
+  hidden.inputs[1].pop_back();
+  EXPECT_THROW(end_to_end(hidden, p), std::invalid_argument);
 }
 
 TEST(GradientReference, IsPartOfTheCacheAndOfItsLimit) {

@@ -47,14 +47,14 @@ struct Truth {
 Truth true_states(const ChannelData&, Deadline = kNoDeadline, std::optional<Storage> until_hopeless = {});
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Gradients (gradients.cpp). Loss = <grad_h, h> + <grad_last, last> where the states are given, exact as the forward pass stored them:
+// Gradients (gradients.cpp). Loss = <grad_h, h> + <grad_last, last>, at states that are given, exact as the forward pass stored them, or end to end at the true ones:
 //   g_L = grad_last + grad_h_L;  (g_{l-1}, da, du_l) = J_l^T g_l at (h_{l-1}, a, u_l), and grad_h_{l-1} added to g_{l-1};  dh0 = J_1^T g_1
 
 /// What the backward pass of one channel (b, d) is given.
 struct BackwardChannel {
   ChannelData data;
-  std::vector<double> states;  // [L, kState]
-  ChannelGradients loss;       // grad_h [L, G], grad_last [kState]
+  std::vector<double> states;  // [L, kState]; empty, for true_gradients(): the true ones, computed from data
+  ChannelGradients loss;       // grad_h [L, G], grad_last [kState]; grad_h empty, at the true states alone: 2 h of these (loss |h|^2)
 };
 /// Channel (b, d) of a problem at the states [L, kState] that its forward pass stored: exact, and where the loss is |h|^2 (squares) grad_h is 2 h of just these.
 BackwardChannel channel_at(const Problem&, std::int64_t b, std::int64_t d, std::vector<double> states);
@@ -75,10 +75,9 @@ struct Gradients : ByArgument<DoubleDouble> {
   std::int64_t steps = 0;         // known, counted from the end; below seq_len there was no time for more, and weights and initial are empty
   ByArgument<double> difference;  // |50 digits - 40 digits|
 };
-/// Throws std::invalid_argument where a shape is not the channel's. Stops early at the deadline.
+/// Throws std::invalid_argument where a shape is not the channel's. Stops early at the deadline: with no step at all where it comes before the true states.
 Gradients true_gradients(const BackwardChannel&, Deadline = kNoDeadline);
-/// End to end: at the true states, not at stored ones.
-Gradients true_gradients(const ChannelData&, const ChannelGradients&);
+/// End to end, of the sum of squares alone.
 Gradients true_gradients(const ChannelData&, Loss);
 
 /// True gradients of all channels of a run: in parallel, within one limit of wall-clock seconds, and none twice while it is remembered.
@@ -87,7 +86,9 @@ class GradientReference {
   explicit GradientReference(double limit_s = std::numeric_limits<double>::infinity()) : limit_s_(limit_s) {}
 
   /// Of every channel, in order. Where time is short, every `group` that follow each other share it fairly, the first group before the next.
-  std::vector<std::shared_ptr<const Gradients>> of(const std::vector<const BackwardChannel*>&, std::size_t group);
+  std::vector<std::shared_ptr<const Gradients>> of(const std::vector<const BackwardChannel*>& channels, std::size_t group) { return within(limit_s_ - spent_s_, channels, group); }
+  /// The same of channels without states: all calls together have kEndToEndShare of the limit at most, for no verdict waits for them.
+  std::vector<std::shared_ptr<const Gradients>> end_to_end(const std::vector<const BackwardChannel*>&, std::size_t group);
 
   double spent_s() const { return spent_s_; }
 
@@ -95,6 +96,8 @@ class GradientReference {
   double limit_s_, spent_s_ = 0;
 
  private:
+  std::vector<std::shared_ptr<const Gradients>> within(double seconds, const std::vector<const BackwardChannel*>&, std::size_t group);
+  double end_to_end_s_ = 0;                                          // of spent_s_
   std::map<std::uint64_t, std::shared_ptr<const Gradients>> known_;  // by a hash of all that they depend on
 };
 
@@ -183,9 +186,15 @@ void judge_gradients(const std::vector<JudgedHidden>&, Storage storage, std::str
 /// The same against true gradients that are given, of every channel in order.
 void judge_gradients(const std::vector<JudgedHidden>&, const std::vector<std::shared_ptr<const Gradients>>&, Storage storage, std::string_view gates, GradientReports&);
 
-/// The same of the hidden channels in sampled_channels(), whole batch. channel_of(tensor, b, d) is Op::channel of h (as stored: the pass's input), du, dh0 and da.
+/// The error of the same gradients end to end, against the true ones at the true states: what the forward pass has done to them too. It depends on the problem's
+/// condition as much as on the solver, so it has no verdict: ratio_forward stays absent. An element is compared where the truth knows itself as well as for a
+/// verdict. Where nothing could be, all sizes are absent. squares: the loss is |h|^2.
+void compare_end_to_end(const std::vector<JudgedHidden>&, bool squares, Storage storage, std::string_view gates, GradientReference&, GradientReports&);
+
+/// Verdict on the hidden channels in sampled_channels(), whole batch. channel_of(tensor, b, d) is Op::channel of h (as stored: the pass's input), du, dh0 and da.
+/// Pass both: compares them end to end too, if asked to.
 void judge_backward(const Problem&, const std::function<std::vector<double>(std::string_view tensor, std::int64_t b, std::int64_t d)>& channel_of, GradientReference&,
-                    GradientReports&);
+                    GradientReports&, GradientReports* end_to_end = nullptr);
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Newton (newton_system.cpp)

@@ -53,17 +53,17 @@ BackwardChannel backward_channel(const Problem& p, std::int64_t b, std::int64_t 
   return channel_at(p, b, d, evaluate<T>(draw_channel(p, b, d)));
 }
 
-/// du (stored as T), dh0 and this channel's part of da of a plain loop back in the compute type of T. da is summed in double: what a good summation has.
-template <class T>
+/// du (stored as T), dh0 and this channel's part of da of a plain loop back in the compute type of T. da is summed in Sum: double is what a good summation has.
+template <class T, class Sum = double>
 ByArgument<double> evaluate_gradients(const BackwardChannel& channel) {
   ByArgument<double> out;
   with_cell(channel.data.cell, [&]<class Cell>() {
     constexpr int K = Cell::kState, W = Cell::kWeights, I = Cell::kInputs;
     const std::int64_t L = channel.data.seq_len, G = std::int64_t(channel.loss.states.size()) / L;
     compute_t<T> h[K], a[W], u[I], g[K], by_h[K], by_a[W], by_u[I];
+    Sum sum[W] = {};
     std::copy_n(channel.data.weights.begin(), W, a);
     std::copy_n(channel.loss.last.begin(), K, g);
-    out.weights.assign(W, 0);
     out.inputs.resize(std::size_t(L * I));
     for (std::int64_t l = L - 1; l >= 0; --l) {
       if (l == 0) std::copy_n(channel.data.initial.begin(), K, h);
@@ -71,11 +71,11 @@ ByArgument<double> evaluate_gradients(const BackwardChannel& channel) {
       std::copy_n(channel.data.inputs.begin() + l * I, I, u);
       for (std::int64_t i = 0; i < G; ++i) g[K - G + i] += compute_t<T>(channel.loss.states[std::size_t(l * G + i)]);
       step_vjp<Cell>(h, a, u, g, by_h, by_a, by_u);
-      for (int k = 0; k < W; ++k) out.weights[std::size_t(k)] += by_a[k];
+      for (int k = 0; k < W; ++k) sum[k] += by_a[k];
       for (int k = 0; k < I; ++k) out.inputs[std::size_t(l * I + k)] = to_compute(to_storage<T>(by_u[k]));
       std::copy_n(by_h, K, g);
     }
-    for (double& x : out.weights) x = compute_t<T>(x);
+    for (const Sum x : sum) out.weights.push_back(compute_t<T>(x));
     out.initial.assign(g, g + K);
   });
   return out;

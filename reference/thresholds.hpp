@@ -19,6 +19,9 @@ inline constexpr double kJudgedBelow = 0x1p-10;
 /// ... and while the two precisions of the reference differ by less than this x the bound.
 inline constexpr double kReferenceMargin = 0x1p-10;
 
+/// The part of the time for true gradients that may go to those at the true states, on which no verdict rests.
+inline constexpr double kEndToEndShare = 0.25;
+
 /// Whether a ratio of error to bound passes. NaN fails.
 constexpr bool passes(double ratio) { return ratio <= kErrorFactor; }
 

@@ -14,6 +14,7 @@ namespace prnn {
 /// The errors of each output that a pass has.
 struct CaseErrors : GradientReports {
   ErrorReport h;
+  GradientReports end_to_end;  // pass both: no verdict
   CaseErrors() = default;
   explicit CaseErrors(const LocalRatios& ratios) {
     h.ratio_local = ratios.h.value_or(0);
