@@ -11,19 +11,15 @@
 
 namespace prnn::PRNN_BACKEND {
 
-/// sums [B, weights] of each batch entry -> da [weights], a thread an element, in the order of the batch.
-template <class C>
-PRNN_KERNEL combine_batch_kernel(std::int64_t batch, std::int64_t weights, const CompensatedSum<C>* sums, bool accumulate, C* da) {
-  const std::int64_t i = block_index() * thread_count() + thread_index();
-  if (i < weights) combine_batch(batch, weights, sums, i, accumulate, da);
-}
+/// Host: enqueues sums [B, weights] of each batch entry -> da [weights], a thread an element, in the order of the batch.
+void combine_batch_on(std::int64_t batch, std::int64_t weights, const CompensatedSum<float>* sums, bool accumulate, float* da, void* stream);
+void combine_batch_on(std::int64_t batch, std::int64_t weights, const CompensatedSum<double>* sums, bool accumulate, double* da, void* stream);
 
-/// Positions of gradients count steps from the end: the smallest is where the pass first met NaN.
+/// Positions of gradients count steps from the end: the smallest is where the pass first met NaN. Among steps `from` down to `to`, or `to`.
 template <class Cell, class T>
-PRNN_DEVICE std::int64_t first_nan_gradient(const Layout<Cell>& at, const T* du, const Place& place) {
-  std::int64_t l = at.seq_len - 1;
-  while (l > 0 && to_compute(du[at.u(place.b, l, 0, place.d)]) == to_compute(du[at.u(place.b, l, 0, place.d)])) --l;
-  return at.position(place.b, at.seq_len - 1 - l, place.d);
+PRNN_DEVICE std::int64_t first_nan_gradient(const Layout<Cell>& at, const T* du, const Place& place, std::int64_t from, std::int64_t to) {
+  while (from > to && to_compute(du[at.u(place.b, from, 0, place.d)]) == to_compute(du[at.u(place.b, from, 0, place.d)])) --from;
+  return at.position(place.b, at.seq_len - 1 - from, place.d);
 }
 
 /// As report_first_nonfinite() (channel.cuh). `bad`: this thread's channel exists and its dh0 is not finite.
@@ -31,7 +27,7 @@ template <class Cell, class T>
 PRNN_DEVICE void report_first_nan_gradient(const Layout<Cell>& at, const T* du, bool bad, const Place& place, std::int64_t* slot) {
   if (thread_index() == 0) *slot = kNowhere;
   barrier();
-  if (bad) atomic_min(slot, first_nan_gradient(at, du, place));
+  if (bad) atomic_min(slot, first_nan_gradient(at, du, place, at.seq_len - 1, 0));
 }
 
 /// (b, l, d) of such a position; none for kNowhere. Host.
@@ -77,9 +73,7 @@ class SequentialBackwardRun : public Run {
   }
   /// da from the sums of all batch entries.
   void enqueue_combine(const BackwardTensors<T>& t, Stream stream) {
-    const std::int64_t weights = at_.a(Cell::kWeights, 0);
-    launch_kernel(&combine_batch_kernel<C>, ceil_div(weights, policy_.threads), policy_.threads, stream, at_.batch, weights, sums_.as<const CompensatedSum<C>>(), accumulate_,
-                  t.da);
+    combine_batch_on(at_.batch, at_.a(Cell::kWeights, 0), sums_.as<const CompensatedSum<C>>(), accumulate_, t.da, stream);
   }
 
   const Layout<Cell> at_;

@@ -55,6 +55,46 @@ TEST(AFusedPolicy, TakesTilesWhereTheyFitAndFillTheMachine) {
   EXPECT_EQ(fused_policy(p), (FusedPolicy{64, 1}));
 }
 
+TEST(AReductionPolicy, IsAsWideAsLeavesEveryMultiprocessorABlock) {
+  const auto policy = [](std::int64_t batch, std::int64_t hidden, int state = 1, Storage storage = Storage::f32) {
+    return reduction_policy(problem(batch, hidden, 2048, storage), state);
+  };
+  EXPECT_EQ(policy(8, 4096), (ReductionPolicy{256, 128}));
+  EXPECT_EQ(policy(8, 1024), (ReductionPolicy{256, 64}));
+  EXPECT_EQ(policy(8, 1024, 2), (ReductionPolicy{512, 64}));  // one block is all that a multiprocessor gets
+  EXPECT_EQ(policy(8, 256), (ReductionPolicy{256, 32}));
+  EXPECT_EQ(policy(8, 1024, 1, Storage::bf16), (ReductionPolicy{512, 64}));
+  EXPECT_EQ(policy(8, 4096, 1, Storage::bf16), (ReductionPolicy{256, 128}));
+  for (const Storage storage : kStorages) {
+    for (const int state : {1, 2}) {
+      for (const std::int64_t batch : {1, 8, 100}) {
+        for (const std::int64_t hidden : {1, 63, 64, 1000, 4096, 100000}) {
+          const ReductionPolicy chosen = policy(batch, hidden, state, storage);
+          EXPECT_LE(chosen.threads, kMostReductionThreads);
+          EXPECT_EQ(chosen.threads % chosen.channels_a_block, 0);
+          EXPECT_EQ(chosen.channels_a_block % reduction_panel(size_of(storage)), 0);
+          EXPECT_LE(chosen.threads / chosen.channels_a_block * reduction_steps(state, size_of(storage)) * 3, kMostTileRows) << "three inputs a step";
+        }
+      }
+    }
+  }
+}
+
+TEST(AnAdjointShootingPolicy, HasABlockForEveryMultiprocessorAndStretchesWorthTheirOverlap) {
+  const auto segments = [](std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, Storage storage = Storage::f32) {
+    return adjoint_shooting_policy(problem(batch, hidden, seq_len, storage)).cut.segments;
+  };
+  EXPECT_EQ(segments(8, 256, 2048), 2);
+  EXPECT_EQ(segments(8, 256, 2048, Storage::bf16), 6);
+  EXPECT_EQ(segments(8, 4096, 2048), 1);
+  EXPECT_EQ(segments(1, 64, 79), 1);
+  EXPECT_EQ(segments(1, 64, 512), 6);
+  EXPECT_EQ(segments(1, 64, 2048), 16);
+  EXPECT_EQ(segments(1, 64, 8192), 32);
+  EXPECT_EQ(segments(1, 64, 1 << 20), 64);
+  EXPECT_EQ(adjoint_shooting_policy(problem(1, 64, 512)).cut.overlap, shooting_overlap(64, 512, 4));
+}
+
 TEST(AShootingPolicy, CanBeLaunchedAtEveryShapeAndFillsTheMachine) {
   for (const Storage storage : kStorages) {
     for (const std::int64_t batch : {1, 8, 1000}) {

@@ -34,12 +34,13 @@ void for_every_case(F&& f) {
 }
 
 TEST(EveryDeviceBackwardSolver, IsRightAtEveryShapeStorageAndGradUnderEverySchedule) {
-  std::uint64_t turn = 0;
+  std::uint64_t turn = 0, shapes = 0;
   for_every_case([&]<class Cell, class T>() {
     for (const char* grad : {"all", "output", "squares"}) {
-      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 1, 2}, {5, 3, 4}, {3, 5, 5}, {1, 33, 33}, {2, 130, 3}, {1, 2, 130}}) {
+      for (const auto& [batch, hidden, seq_len] :
+           std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 1, 2}, {5, 3, 4}, {3, 5, 5}, {1, 33, 33}, {2, 130, 3}, {1, 2, 130}, {2, 40, 61}}) {
         Problem p = backward_problem(Cell::name, storage_of<T>, batch, hidden, seq_len, grad);
-        if (turn % 2) p.policy = kTiny;
+        if (shapes++ % 2) p.policy = kTiny;
         for (const std::string& solver : solvers_for(p, machine())) {
           const WithSchedule set(turn++);
           testing::expect_right_gradients<Cell, T>(p, solver, machine());
@@ -100,6 +101,84 @@ TEST(EveryDeviceBackwardSolver, AddsToDa) {
     const Problem p = backward_problem(Cell::name, storage_of<T>, 3, 5, 17);
     for (const std::string& solver : solvers_for(p, machine())) testing::expect_accumulation<Cell, T>(p, solver, machine());
   });
+}
+
+/// J = 10^8 at every step, and a gradient that stays in range: the products of six steps do not.
+TEST(EveryDeviceBackwardSolver, IsRightOrSaysSoWhereProductsOfJacobiansOverflow) {
+  for (const Policy& policy : {Policy{}, kTiny}) {
+    Problem p = backward_problem("elman_diag", Storage::f32, 1, 3, 8);
+    p.policy = policy;
+    for (const std::string& solver : solvers_for(p, machine())) {
+      testing::Workbench bench(p, machine());
+      for (const char* name : {"u", "h", "h0", "grad_h", "grad_last"}) bench.put(name, std::vector<float>(bench.values<float>(name).size(), 0));
+      bench.put("a", std::vector<float>(bench.values<float>("a").size(), 1e8f));
+      bench.put("grad_last", std::vector<float>(3, 1e-30f));
+      const Outcome outcome = bench.solve(solver);
+      if (outcome.converged == std::optional(false)) continue;
+      EXPECT_LE(bench.ratio_local(), 16) << testing::describe(solver, p);
+      EXPECT_NEAR(bench.values<float>("dh0")[1], 1e34, 1e29) << testing::describe(solver, p);
+    }
+  }
+}
+
+struct ShootingBackward : ::testing::Test {
+  static Problem problem(const char* regime, std::int64_t hidden, std::int64_t seq_len) {
+    Problem p = backward_problem("gru_diag", Storage::f32, 2, hidden, seq_len);
+    p.regime = regime;
+    return p;
+  }
+};
+
+TEST_F(ShootingBackward, PutsTheStartsRightWhereNothingWasForgottenInOneRound) {
+  for (const int blocks : {2, 5, 17}) {  // a cluster, one of no power of two, a grid
+    for (const char* solver_regime : {"long_memory", "paper"}) {
+      Problem p = problem(solver_regime, 5, 70 * blocks);
+      p.policy = {{"segments", blocks}, {"overlap", 0}};
+      testing::Workbench bench(p, machine());
+      const Outcome outcome = bench.solve("shooting");
+      EXPECT_EQ(outcome.converged, true);
+      EXPECT_EQ(outcome.rounds, 1);
+      EXPECT_GT(outcome.boundaries_failed, 0);
+      EXPECT_LE(outcome.boundaries_failed, outcome.boundaries);
+      EXPECT_GE(outcome.boundaries, p.batch * p.hidden);
+      EXPECT_LE(bench.ratio_local(), 16);
+    }
+  }
+}
+
+TEST_F(ShootingBackward, HasNoRoundWhereTheOverlapForgets) {
+  testing::Workbench bench(problem("paper", 8, 500), machine());
+  const Outcome outcome = bench.solve("shooting");
+  EXPECT_EQ(outcome.rounds, 0);
+  EXPECT_EQ(outcome.boundaries_failed, 0);
+  EXPECT_GT(outcome.boundaries, 0);
+  EXPECT_LE(bench.ratio_local(), 16);
+}
+
+/// Only the loss at the end: the adjoint decays to nothing, and what is small is right as well.
+TEST_F(ShootingBackward, IsRightWhereTheAdjointHasDecayed) {
+  testing::Workbench bench(problem("paper", 8, 400), machine());
+  bench.put("grad_h", std::vector<float>(bench.values<float>("grad_h").size(), 0));
+  const Outcome outcome = bench.solve("shooting");
+  EXPECT_EQ(outcome.rounds, 1);
+  EXPECT_LE(bench.ratio_local(), 16);
+}
+
+TEST_F(ShootingBackward, RefusesWhatItCannotLaunch) {
+  Problem p = problem("paper", 64, 500);
+  const auto why_not = [&](const char* solver, Policy policy) {
+    p.policy = std::move(policy);
+    return find_solver(solver, machine().device(), p)->why_not(p);
+  };
+  EXPECT_EQ(why_not("shooting", {{"segments", 0}}), "policy segments = 0: must be 1 to 1048576");
+  EXPECT_EQ(why_not("shooting", {{"overlap", -1}}), "policy overlap = -1: must be 0 to 1048576");
+  for (const char* solver : {"reduction", "shooting"}) {
+    EXPECT_EQ(why_not(solver, {{"threads", 48}}), "policy threads = 48: must be 32, 64, 128, 256 or 512");
+    EXPECT_EQ(why_not(solver, {{"channels_a_block", 512}}), "policy channels_a_block = 512: must be a power of two up to 256");
+    EXPECT_EQ(why_not(solver, {{"threads", 512}}).substr(0, 22), "policy threads: needs ");
+  }
+  p.iteration_limit = 3;
+  EXPECT_EQ(why_not("reduction", {}), "reduction has no iterations to limit");
 }
 
 TEST(TheDeviceSequentialBackwardSolver, IsTheSameAtASplit) {

@@ -1,5 +1,6 @@
 // backward.test.cpp: the CPU solvers of pass backward, and pass both.
 #include "kernels/solvers/backward_testing.hpp"
+#include "reference/testing.hpp"
 
 namespace prnn {
 namespace {
@@ -123,6 +124,17 @@ TEST(LongSums, OfDaAreAsGoodAsShortOnes) {
     bench.solve(solver);
     EXPECT_LE(find_op(p.op).local_ratios(p, machine(), bench.tensors).da.value(), 2) << solver;
   }
+  const auto all = [&](const char* name) {
+    const std::vector<float> values = bench.values<float>(name);
+    return std::vector<double>(values.begin(), values.end());
+  };
+  const BackwardChannel channel{{p.cell, p.seq_len, all("a"), all("u"), all("h0")}, all("h"), {all("grad_h"), all("grad_last")}};
+  const auto ratio_of = [&](const std::vector<double>& weights) {
+    bench.put("da", std::vector<float>(weights.begin(), weights.end()));
+    return find_op(p.op).local_ratios(p, machine(), bench.tensors).da.value();
+  };
+  EXPECT_LE(ratio_of(testing::evaluate_gradients<float, double>(channel).weights), 2);
+  EXPECT_GT(ratio_of(testing::evaluate_gradients<float, float>(channel).weights), kErrorFactor) << "and so the local test finds such a sum";
 }
 
 TEST(PassBoth, IsItsParts) {

@@ -22,12 +22,12 @@ inline Problem backward_problem(std::string cell, Storage storage, std::int64_t 
   return p;
 }
 
-/// Names of the solvers that are defined for a problem.
+/// Names of the solvers that are defined for a problem, but auto, which is one of the others.
 inline std::vector<std::string> solvers_for(const Problem& p, const Machine& machine) {
   std::vector<std::string> names;
   for (const std::string& name : solver_names()) {
     const Solver* solver = find_solver(name, machine.device(), p);
-    if (solver && solver->why_not(p).empty()) names.push_back(name);
+    if (name != "auto" && solver && solver->why_not(p).empty()) names.push_back(name);
   }
   return names;
 }
