@@ -28,8 +28,8 @@ bool can_be_fastest(const std::string& solver) {
 
 bool is_measurement(const CaseRecord& row) {
   const Problem& p = row.problem;
-  return row.status == Status::ok && row.time_s && can_be_fastest(row.solver) && p.op == "recurrence" && p.scope == "kernel" && p.pass == "forward" && p.regime == "paper" &&
-         !p.weight_std && !p.iteration_limit && row.cache == "rotating";
+  return row.status == Status::ok && row.time_s && can_be_fastest(row.solver) && p.op == "recurrence" && p.scope == "kernel" &&
+         (p.pass == "forward" || (p.pass == "backward" && p.grad == "all")) && p.regime == "paper" && !p.weight_std && !p.iteration_limit && row.cache == "rotating";
 }
 
 /// "" where a record's device has no times of its own: the emulated GPU.
@@ -60,8 +60,8 @@ class Order {
   std::vector<std::string> names_;
 };
 
-/// (architecture, cell, storage, approximate), ranks.
-using Kind = std::tuple<std::size_t, std::size_t, Storage, bool>;
+/// (architecture, backward, cell, storage, approximate), ranks.
+using Kind = std::tuple<std::size_t, bool, std::size_t, Storage, bool>;
 /// (batch x hidden, batch, seq_len): the order of a table.
 using Size = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
 using Times = std::map<std::string, double>;  // seconds by candidate
@@ -131,7 +131,7 @@ std::string fitted_table(const std::vector<NamedRecords>& inputs, const FitOptio
       const Problem& p = row.problem;
       const std::size_t rank = architectures(architecture);
       described[rank] = head.gpu && row.device == "cuda" ? fmt::format("{} {}", options.multiprocessors, head.gpu->name) : fmt::format("{} {}", head.cores, head.cpu);
-      mine[{rank, cells(p.cell), p.storage, p.gates != "exact"}][{p.batch * p.hidden, p.batch, p.seq_len}][candidate_text(row)].push_back(row.time_s->median);
+      mine[{rank, p.pass == "backward", cells(p.cell), p.storage, p.gates != "exact"}][{p.batch * p.hidden, p.batch, p.seq_len}][candidate_text(row)].push_back(row.time_s->median);
       ++rows;
     }
     for (const auto& [kind, sizes] : mine) {
@@ -141,35 +141,37 @@ std::string fitted_table(const std::vector<NamedRecords>& inputs, const FitOptio
     }
     files += fmt::format("# {}: commit {}{}, {}, {}, {} rows\n", path, head.commit, head.dirty ? " (dirty)" : "", head.time_utc, head.gpu ? head.gpu->name : head.cpu, rows);
   }
-  if (fitted.empty()) throw BadInput("nothing to fit: expected records with timed rows of regime paper, on cuda or cpu");
+  if (fitted.empty()) throw BadInput("nothing to fit: expected records with timed rows of pass forward or backward, of regime paper, on cuda or cpu");
 
   std::string text = fmt::format(
       "R\"prnn(# Measured times that solver auto chooses by; written by prnn_fit_auto, never by hand (how to: kernels/solvers/auto.cpp):\n# {}\n{}"
-      "# architecture, cell, storage, gates, batch, hidden, seq_len, candidate (a solver, its policy overrides if any), median time in us\n",
+      "# architecture, pass, cell, storage, gates, batch, hidden, seq_len, candidate (a solver, its policy overrides if any), median time in us\n",
       options.command, files);
   for (const auto& [rank, description] : described) text += fmt::format("architecture {} {}\n", architectures.name(rank), description);
   for (auto& [kind, sizes] : fitted) {
     drop_the_hopeless(sizes);
-    const auto& [architecture, cell, storage, approximate] = kind;
+    const auto& [architecture, backward, cell, storage, approximate] = kind;
     for (const auto& [size, times] : sizes) {
       const auto& [channels, batch, seq_len] = size;
       for (const auto& [candidate, time_s] : times) {
-        text += fmt::format("{} {} {} {} {} {} {} {} {}\n", architectures.name(architecture), cells.name(cell), to_string(storage), approximate ? "approx" : "exact", batch,
-                            channels / batch, seq_len, candidate, microseconds(time_s));
+        text += fmt::format("{} {} {} {} {} {} {} {} {} {}\n", architectures.name(architecture), backward ? "backward" : "forward", cells.name(cell), to_string(storage),
+                            approximate ? "approx" : "exact", batch, channels / batch, seq_len, candidate, microseconds(time_s));
       }
     }
   }
   return text + ")prnn\"\n";
 }
 
-std::string unseen_suite(std::string_view table) {
+std::string unseen_suite(std::string_view table, std::string_view pass) {
+  const bool backward = pass == "backward";
   const std::string digest = sha256(table);
   Draws draws(digest);
   std::string text = fmt::format(
-      "# Sizes that nobody chose: log-uniform draws from the SHA-256 of the table of solver auto, {}.\n# Printed by prnn_fit_auto --unseen; judged by prnn_fit_auto --check.\n"
-      "title = \"auto at sizes that nobody chose\"\ncells = [\"gru_diag\", \"lstm_cifg_diag\"]\nsolvers = [\"seq_fused\", \"newton_fused\", \"shooting\", \"auto\"]\n"
+      "# Sizes that nobody chose: log-uniform draws from the SHA-256 of the table of solver auto, {1}.\n# Printed by prnn_fit_auto --unseen{2}; judged by prnn_fit_auto --check.\n"
+      "title = \"auto at sizes that nobody chose, pass {0}\"\ncells = [\"gru_diag\", \"lstm_cifg_diag\"]\nsolvers = [\"seq_fused\", \"{3}\", \"shooting\", \"auto\"]\n"
+      "passes = \"{0}\"\n"
       "storage = [\"f32\", \"bf16\"]\ncache = \"rotating\"\nregime = \"paper\"\nlimits = {{ case_s = 5, total_s = 570, bytes = 6e10, reference_s = 60 }}\n",
-      digest);
+      pass, digest, backward ? " --pass backward" : "", backward ? "reduction" : "newton_fused");
   for (int point = 0; point < kUnseenPoints;) {
     const std::int64_t batch = draws.integer(1, 16), hidden = draws.integer(16, 8192), seq_len = draws.integer(8, 65536), bytes = 4 * batch * hidden * seq_len;
     if (bytes < std::int64_t(16) << 10 || bytes > std::int64_t(4) << 30) continue;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <set>
+#include <tuple>
 
 #include "harness/sha256.hpp"
 #include "kernels/primitives/measured.hpp"
@@ -51,11 +52,12 @@ std::string literal(const std::string& text) {
   return text.substr(head.size(), text.size() - head.size() - tail.size());
 }
 
-/// Measurements of a fit as "B D L candidate time".
+/// Measurements of a fit as "B D L candidate time", behind the pass where it is not forward.
 std::multiset<std::string> fit(const std::vector<NamedRecords>& records) {
   std::multiset<std::string> lines;
   for (const MeasuredTable::Line& line : parse_measured(literal(fitted_table(records, {.command = "fit"}))).lines) {
-    std::string text = std::to_string(line.batch) + " " + std::to_string(line.hidden) + " " + std::to_string(line.seq_len) + " " + line.candidate.solver;
+    std::string text = (line.pass == "forward" ? "" : line.pass + " ") + std::to_string(line.batch) + " " + std::to_string(line.hidden) + " " + std::to_string(line.seq_len) + " " +
+                       line.candidate.solver;
     for (const auto& [key, value] : line.candidate.overrides) text += " " + key + "=" + std::to_string(value);
     lines.insert(text + " " + std::to_string(std::lround(line.time_us)));
   }
@@ -84,9 +86,10 @@ TEST(FittedTable, LeavesOutWhatIsNoMeasurementOfACandidate) {
   for (const auto& change : std::vector<std::function<void(CaseRecord&)>>{
            [](CaseRecord& r) { r.status = Status::wrong; }, [](CaseRecord& r) { r.time_s.reset(); }, [](CaseRecord& r) { r.problem.regime = "corners"; },
            [](CaseRecord& r) { r.problem.weight_std = 0.5; }, [](CaseRecord& r) { r.problem.iteration_limit = 3; }, [](CaseRecord& r) { r.cache = "hot"; },
-           [](CaseRecord& r) { r.problem.pass = "backward"; }, [](CaseRecord& r) { r.problem.op = "reduction"; }, [](CaseRecord& r) { r.problem.scope = "layer"; },
-           [](CaseRecord& r) { r.device = "emulated"; }, [](CaseRecord& r) { r.solver = "auto"; }, [](CaseRecord& r) { r.solver = "seq_stepwise"; },
-           [](CaseRecord& r) { r.solver = "seq_graph"; }, [](CaseRecord& r) { r.solver = "newton_unfused"; }}) {
+           [](CaseRecord& r) { r.problem.pass = "both"; }, [](CaseRecord& r) { r.problem.pass = "backward", r.problem.grad = "output"; },
+           [](CaseRecord& r) { r.problem.pass = "backward", r.problem.grad = "squares"; }, [](CaseRecord& r) { r.problem.op = "reduction"; },
+           [](CaseRecord& r) { r.problem.scope = "layer"; }, [](CaseRecord& r) { r.device = "emulated"; }, [](CaseRecord& r) { r.solver = "auto"; },
+           [](CaseRecord& r) { r.solver = "seq_stepwise"; }, [](CaseRecord& r) { r.solver = "seq_graph"; }, [](CaseRecord& r) { r.solver = "newton_unfused"; }}) {
     CaseRecord other = row("shooting", 20);
     change(other);
     EXPECT_EQ(fit({named("a", {row("seq_fused", 20), other})}), only);
@@ -108,6 +111,22 @@ TEST(FittedTable, DropsCandidatesThatAreNowhereNear) {
   EXPECT_EQ(fit({named("a", {row("seq_fused", best), row("shooting", far), approximate})}), (Lines{"8 64 16 seq_fused 20", "1 2 3 shooting 30"})) << "gates apart";
 }
 
+TEST(FittedTable, HoldsEachPassAlone) {
+  const auto back = [](const std::string& solver, double median_us) {
+    CaseRecord r = row(solver, median_us);
+    r.problem.pass = "backward";
+    return r;
+  };
+  const std::vector<NamedRecords> records = {
+      named("a", {back("seq_fused", 900), back("reduction", 70), back("shooting", 60), back("seq_stepwise", 50), back("auto", 50), row("seq_fused", 20), row("shooting", 25)}),
+      named("b", {back("shooting", 65)})};
+  EXPECT_EQ(fit(records), (Lines{"8 64 16 seq_fused 20", "8 64 16 shooting 25", "backward 8 64 16 reduction 70", "backward 8 64 16 shooting 65"}))
+      << "near the best of its own pass, and the later record's";
+  const std::string text = fitted_table(records, {.command = "fit"}), backward = "\nsm_90 backward gru_diag f32 exact 8 64 16 reduction 70\n";
+  EXPECT_NE(text.find(backward), std::string::npos) << text;
+  EXPECT_LT(text.rfind("\nsm_90 forward"), text.find(backward)) << "forward comes first, whatever the records' order";
+}
+
 TEST(FittedTable, SaysWhatItWasMadeOf) {
   CaseRecord host = row("seq_fused", 1500, {2, 3, 5});
   host.device = "cpu", host.problem.storage = Storage::bf16;
@@ -116,8 +135,8 @@ TEST(FittedTable, SaysWhatItWasMadeOf) {
   second.second.head.dirty = true;
   const std::string text = literal(fitted_table({named("a.jsonl", {row("shooting", 0.12346)}), second}, {.command = "prnn_fit_auto a.jsonl dir/b.jsonl", .multiprocessors = 114}));
   for (const char* part : {"# prnn_fit_auto a.jsonl dir/b.jsonl\n", "# a.jsonl: commit abc, 2026, a GPU, 1 rows\n", "# dir/b.jsonl: commit abc (dirty), 2026, a CPU, 1 rows\n",
-                           "\narchitecture sm_90 114 a GPU\n", "\narchitecture cpu 2 a CPU\n", "\nsm_90 gru_diag f32 exact 8 64 16 shooting 0.1235\n",
-                           "\ncpu gru_diag bf16 exact 2 3 5 seq_fused 1500\n"})
+                           "\narchitecture sm_90 114 a GPU\n", "\narchitecture cpu 2 a CPU\n", "\nsm_90 forward gru_diag f32 exact 8 64 16 shooting 0.1235\n",
+                           "\ncpu forward gru_diag bf16 exact 2 3 5 seq_fused 1500\n"})
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
 }
 
@@ -135,6 +154,7 @@ TEST(UnseenSuite, IsTwentySizesThatTheTableDetermines) {
       const Axes& a = grid.axes;
       EXPECT_EQ(a.cells, (std::vector<std::string>{"gru_diag", "lstm_cifg_diag"}));
       EXPECT_EQ(a.solvers, (std::vector<std::string>{"seq_fused", "newton_fused", "shooting", "auto"}));
+      EXPECT_EQ(a.passes, (std::vector<std::string>{"forward"}));
       EXPECT_EQ(a.storage, (std::vector{Storage::f32, Storage::bf16}));
       EXPECT_EQ(a.cache, (std::vector<std::string>{"rotating"}));
       EXPECT_EQ(a.regime, (std::vector<std::string>{"paper"}));
@@ -151,6 +171,20 @@ TEST(UnseenSuite, IsTwentySizesThatTheTableDetermines) {
   EXPECT_GT(odd, 60) << "of 160 hidden sizes 3 in 4 are no multiple of 4: 120, with a standard deviation of 5.5";
   EXPECT_LT(smallest, 64) << "log-uniform: 1 in 4.5 is below 64";
   EXPECT_GT(largest, 2048) << "and 1 in 4.5 above 2048";
+}
+
+TEST(UnseenSuite, OfPassBackwardHasItsSolversAtTheSameSizes) {
+  const Suite forward = parse_suite("unseen.toml", unseen_suite("a table")), backward = parse_suite("unseen.toml", unseen_suite("a table", "backward"));
+  EXPECT_NE(backward.title, forward.title);
+  ASSERT_EQ(backward.grids.size(), forward.grids.size());
+  for (std::size_t i = 0; i < backward.grids.size(); ++i) {
+    const Axes &a = backward.grids[i].axes, &b = forward.grids[i].axes;
+    EXPECT_EQ(a.passes, (std::vector<std::string>{"backward"}));
+    EXPECT_EQ(a.grad, (std::vector<std::string>{"all"}));
+    EXPECT_EQ(a.solvers, (std::vector<std::string>{"seq_fused", "reduction", "shooting", "auto"}));
+    EXPECT_EQ(a.storage, b.storage);
+    EXPECT_EQ(std::tie(a.batch, a.hidden, a.seq_len), std::tie(b.batch, b.hidden, b.seq_len));
+  }
 }
 
 TEST(CheckAuto, HoldsAutoAgainstTheBestOfItsGroup) {

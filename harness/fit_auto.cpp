@@ -11,13 +11,14 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: prnn_fit_auto [--multiprocessors 132] RECORD...   prints kernels/solvers/auto_table.inc\n"
-    "       prnn_fit_auto --unseen                            prints a suite of sizes drawn from the table in this program\n"
+    "       prnn_fit_auto --unseen [--pass backward]          prints a suite of sizes drawn from the table in this program; pass forward otherwise\n"
     "       prnn_fit_auto --check [--within 1.10] RECORD...   auto's time over the best solver's; exits 1 where one is beyond";
 
 int main_command(const std::vector<std::string>& words) {
   FitOptions options{.command = "prnn_fit_auto"};
   double within = 1.10;
   bool unseen = false, check = false;
+  std::string pass;
   std::vector<std::string> paths;
   const auto value = [&](std::size_t at, auto& number) {
     const std::string& word = at < words.size() ? words[at] : "";
@@ -28,14 +29,17 @@ int main_command(const std::vector<std::string>& words) {
     options.command += " " + words[i];
     if (words[i] == "--unseen") unseen = true;
     else if (words[i] == "--check") check = true;
-    else if (words[i] == "--within") value(++i, within);
+    else if (words[i] == "--pass") {
+      pass = ++i < words.size() ? words[i] : "";
+      if (pass != "forward" && pass != "backward") throw BadInput("--pass " + pass + ": expected forward or backward");
+    } else if (words[i] == "--within") value(++i, within);
     else if (words[i] == "--multiprocessors") value(++i, options.multiprocessors), options.command += " " + words[i];
     else if (words[i].starts_with("-")) throw BadInput("unknown flag '" + words[i] + "'\n" + kUsage);
     else paths.push_back(words[i]);
   }
-  if (unseen ? check || !paths.empty() : paths.empty()) throw BadInput(kUsage);
+  if (unseen ? check || !paths.empty() : paths.empty() || !pass.empty()) throw BadInput(kUsage);
   if (unseen) {
-    std::cout << unseen_suite(auto_table());
+    std::cout << unseen_suite(auto_table(), pass.empty() ? "forward" : pass);
     return 0;
   }
   std::vector<NamedRecords> records;

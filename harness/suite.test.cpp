@@ -292,7 +292,8 @@ TEST(SuiteText, IsReadOnlyWhereARegimeNeedsIt) {
 }
 
 TEST(ShippedSuite, IsAcceptedAndNamesItsPurpose) {
-  for (const char* name : {"quick", "fig1", "length", "hidden", "precision", "forward_floor", "auto", "auto_cpu"}) {
+  for (const char* name :
+       {"quick", "fig1", "length", "hidden", "precision", "forward_floor", "backward", "both", "auto", "auto_cpu", "auto_unseen", "auto_backward", "auto_backward_cpu"}) {
     const Suite s = load_suite(std::string(PRNN_SOURCE_DIR "/suites/") + name + ".toml");
     EXPECT_EQ(s.name, name);
     EXPECT_NE(s.title, "");

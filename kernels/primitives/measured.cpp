@@ -106,6 +106,8 @@ MeasuredTable::Line measurement(std::string name, Words& words, const MeasuredTa
   MeasuredTable::Line line{.architecture = std::move(name)};
   const bool known = std::any_of(table.architectures.begin(), table.architectures.end(), [&](const auto& a) { return a.name == line.architecture; });
   if (!known) words.refuse(line.architecture, "an architecture that a line above introduces");
+  line.pass = words.name("pass forward or backward");
+  if (line.pass != "forward" && line.pass != "backward") words.refuse(line.pass, "pass forward or backward");
   line.cell = words.name("a cell");
   const std::string storage = words.name("a storage type");
   const std::optional<Storage> parsed = parse_storage(storage);
@@ -121,9 +123,10 @@ MeasuredTable::Line measurement(std::string name, Words& words, const MeasuredTa
   return line;
 }
 
+/// Numbers first: every line is held against all before it.
 bool same_measurement(const MeasuredTable::Line& a, const MeasuredTable::Line& b) {
-  return a.architecture == b.architecture && a.cell == b.cell && a.storage == b.storage && a.gates == b.gates && a.batch == b.batch && a.hidden == b.hidden &&
-         a.seq_len == b.seq_len && a.candidate == b.candidate;
+  return a.seq_len == b.seq_len && a.hidden == b.hidden && a.batch == b.batch && a.storage == b.storage && a.architecture == b.architecture && a.pass == b.pass &&
+         a.cell == b.cell && a.gates == b.gates && a.candidate == b.candidate;
 }
 
 // --- prediction ----------------------------------------------------------------------------------------------------------
@@ -169,13 +172,14 @@ std::vector<Column> columns_of(const std::vector<MeasuredPoint>& points) {
 
 // --- choice --------------------------------------------------------------------------------------------------------------
 
-/// The architecture of a device and its GPU: of those it could be, the nearest, then the first; null where the table has none.
-const MeasuredTable::Architecture* nearest(const MeasuredTable& table, std::string_view device, const std::optional<GpuInfo>& gpu) {
+/// The architecture of a device and its GPU: of those it could be with times of the pass, the nearest, then the first; null where the table has none.
+const MeasuredTable::Architecture* nearest(const MeasuredTable& table, std::string_view pass, std::string_view device, const std::optional<GpuInfo>& gpu) {
   const MeasuredTable::Architecture* best = nullptr;
   int least = 0;
   for (const auto& architecture : table.architectures) {
     const std::optional<int> sm = compute_capability(architecture.name);
     if (sm.has_value() == (device == "cpu")) continue;
+    if (std::none_of(table.lines.begin(), table.lines.end(), [&](const auto& line) { return line.pass == pass && line.architecture == architecture.name; })) continue;
     const int distance = sm && gpu ? std::abs(*sm - gpu->sm) : 0;
     if (!best || distance < least) best = &architecture, least = distance;
   }
@@ -257,11 +261,11 @@ double predicted_time(const std::vector<MeasuredPoint>& points, double channels,
 }
 
 std::vector<Prediction> ranked(const MeasuredTable& table, const Problem& p, std::string_view device, const std::optional<GpuInfo>& gpu) {
-  const MeasuredTable::Architecture* architecture = nearest(table, device, gpu);
+  const MeasuredTable::Architecture* architecture = nearest(table, p.pass, device, gpu);
   if (!architecture) return {};
   Lines lines;
   for (const MeasuredTable::Line& line : table.lines) {
-    if (line.architecture == architecture->name) lines.push_back(&line);
+    if (line.pass == p.pass && line.architecture == architecture->name) lines.push_back(&line);
   }
   lines = narrowed(lines, &MeasuredTable::Line::cell, {p.cell, stand_in(p.cell)});
   lines = narrowed(lines, &MeasuredTable::Line::storage, {p.storage, other_of_its_size(p.storage), Storage::f32});
@@ -299,7 +303,7 @@ Choice choose(const MeasuredTable& table, const Problem& p, std::string_view dev
     if (why.empty()) return choice;
     if (why_not.empty()) why_not = why;
   }
-  return {nullptr, p, why_not.empty() ? "no solver was measured for " + std::string(device) : why_not};
+  return {nullptr, p, why_not.empty() ? "no solver of pass " + p.pass + " was measured for " + std::string(device) : why_not};
 }
 
 }  // namespace prnn

@@ -33,7 +33,8 @@ std::string fastest(const std::string& text, const Problem& p, std::string_view 
 const std::string kHead = "# a comment\n\narchitecture sm_90 132 NVIDIA H200\narchitecture cpu 2\n";
 
 TEST(MeasuredTable, ReadsEveryFieldOfALine) {
-  const MeasuredTable table = parse_measured(kHead + "sm_90 gru_diag bf16 approx 8 1024 512 shooting overlap=40 segments=-1 27.5\ncpu own_cell f64 exact 1 2 3 x 1e3");
+  const MeasuredTable table =
+      parse_measured(kHead + "sm_90 forward gru_diag bf16 approx 8 1024 512 shooting overlap=40 segments=-1 27.5\ncpu backward own_cell f64 exact 1 2 3 x 1e3");
   ASSERT_EQ(table.architectures.size(), 2u);
   EXPECT_EQ(table.architectures[0].name, "sm_90");
   EXPECT_EQ(table.architectures[0].multiprocessors, 132);
@@ -41,19 +42,22 @@ TEST(MeasuredTable, ReadsEveryFieldOfALine) {
   ASSERT_EQ(table.lines.size(), 2u);
   const MeasuredTable::Line& line = table.lines[0];
   EXPECT_EQ(line.architecture, "sm_90");
+  EXPECT_EQ(line.pass, "forward");
   EXPECT_EQ(line.cell, "gru_diag");
   EXPECT_EQ(line.storage, Storage::bf16);
   EXPECT_EQ(line.gates, "approx");
   EXPECT_EQ((std::array{line.batch, line.hidden, line.seq_len}), (std::array<std::int64_t, 3>{8, 1024, 512}));
   EXPECT_EQ(line.candidate, (Candidate{"shooting", {{"overlap", 40}, {"segments", -1}}}));
   EXPECT_EQ(line.time_us, 27.5);
+  EXPECT_EQ(table.lines[1].pass, "backward");
   EXPECT_EQ(table.lines[1].candidate, (Candidate{"x", {}}));
   EXPECT_EQ(table.lines[1].time_us, 1000);
 }
 
 TEST(MeasuredTable, RefusesWhatItDoesNotUnderstandNamingTheLine) {
-  const std::string good = "cpu gru_diag f32 exact 1 2 3 shooting overlap=4 5";
+  const std::string good = "cpu forward gru_diag f32 exact 1 2 3 shooting overlap=4 5";
   EXPECT_EQ(parse_measured(kHead + good).lines.size(), 1u);
+  EXPECT_EQ(parse_measured(kHead + good + "\ncpu backward gru_diag f32 exact 1 2 3 shooting overlap=4 5").lines.size(), 2u) << "another pass is another measurement";
   const auto refusal = [](const std::string& text) -> std::string {
     try {
       parse_measured(text);
@@ -70,32 +74,35 @@ TEST(MeasuredTable, RefusesWhatItDoesNotUnderstandNamingTheLine) {
                                                                                     {"architecture sm_0 8", "sm_0"},
                                                                                     {"architecture gpu 8", "gpu"},
                                                                                     {"architecture sm_90 8", "sm_90"},
-                                                                                    {"sm_80 gru_diag f32 exact 1 2 3 shooting 5", "sm_80"},
+                                                                                    {"sm_80 forward gru_diag f32 exact 1 2 3 shooting 5", "sm_80"},
                                                                                     {"cpu", "it ends early"},
-                                                                                    {"cpu GRU f32 exact 1 2 3 shooting 5", "GRU"},
-                                                                                    {"cpu gru_diag f31 exact 1 2 3 shooting 5", "f31"},
-                                                                                    {"cpu gru_diag f32 exactly 1 2 3 shooting 5", "exactly"},
-                                                                                    {"cpu gru_diag f32 exact 0 2 3 shooting 5", "0"},
-                                                                                    {"cpu gru_diag f32 exact 1 2.5 3 shooting 5", "2.5"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 -3 shooting 5", "-3"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 4294967296 shooting 5", "4294967296"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 99999999999999999999 shooting 5", "99999999999999999999"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3", "it ends early"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting", "it ends early"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 auto 5", "auto"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting 4 5", "4"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting overlap= 5", "overlap="},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting =4 5", "=4"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting overlap=4x 5", "overlap=4x"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting overlap=4 overlap=5 5", "overlap=5"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting 0", "0"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting -1", "-1"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting nan", "nan"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting inf", "inf"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting 5us", "5us"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting 5\r", "5\r"},
-                                                                                    {"cpu\tgru_diag f32 exact 1 2 3 shooting 5", "cpu\tgru_diag"},
-                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting overlap=4 6", "the same measurement again"}}) {
+                                                                                    {"cpu gru_diag f32 exact 1 2 3 shooting 5", "gru_diag"},
+                                                                                    {"cpu both gru_diag f32 exact 1 2 3 shooting 5", "both"},
+                                                                                    {"cpu sideways gru_diag f32 exact 1 2 3 shooting 5", "sideways"},
+                                                                                    {"cpu forward GRU f32 exact 1 2 3 shooting 5", "GRU"},
+                                                                                    {"cpu forward gru_diag f31 exact 1 2 3 shooting 5", "f31"},
+                                                                                    {"cpu forward gru_diag f32 exactly 1 2 3 shooting 5", "exactly"},
+                                                                                    {"cpu forward gru_diag f32 exact 0 2 3 shooting 5", "0"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2.5 3 shooting 5", "2.5"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 -3 shooting 5", "-3"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 4294967296 shooting 5", "4294967296"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 99999999999999999999 shooting 5", "99999999999999999999"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3", "it ends early"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting", "it ends early"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 auto 5", "auto"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting 4 5", "4"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting overlap= 5", "overlap="},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting =4 5", "=4"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting overlap=4x 5", "overlap=4x"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting overlap=4 overlap=5 5", "overlap=5"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting 0", "0"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting -1", "-1"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting nan", "nan"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting inf", "inf"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting 5us", "5us"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting 5\r", "5\r"},
+                                                                                    {"cpu\tforward gru_diag f32 exact 1 2 3 shooting 5", "cpu\tforward"},
+                                                                                    {"cpu forward gru_diag f32 exact 1 2 3 shooting overlap=4 6", "the same measurement again"}}) {
     const std::string said = refusal(kHead + good + "\n" + line + "\n" + "# more");
     EXPECT_EQ(said.substr(0, said.find("; expected ")), "line 6: " + found) << line;
   }
@@ -166,8 +173,8 @@ TEST(Ranked, PicksTheWinnerThatAHandFinds) {
   // Microseconds: a takes seq_len; b takes 100 whatever the length. They cross at seq_len = 100.
   const std::string text =
       "architecture sm_90 132\n"
-      "sm_90 gru_diag f32 exact 1 64 16 a 16\nsm_90 gru_diag f32 exact 1 64 1024 a 1024\n"
-      "sm_90 gru_diag f32 exact 1 64 16 b 100\nsm_90 gru_diag f32 exact 1 64 1024 b 100\n";
+      "sm_90 forward gru_diag f32 exact 1 64 16 a 16\nsm_90 forward gru_diag f32 exact 1 64 1024 a 1024\n"
+      "sm_90 forward gru_diag f32 exact 1 64 16 b 100\nsm_90 forward gru_diag f32 exact 1 64 1024 b 100\n";
   EXPECT_EQ(fastest(text, problem(1, 64, 99)), "a");
   EXPECT_EQ(fastest(text, problem(1, 64, 101)), "b");
   EXPECT_EQ(fastest(text, problem(1, 64, 1)), "a");
@@ -184,7 +191,7 @@ TEST(Ranked, PicksTheWinnerThatAHandFinds) {
 TEST(Ranked, TakesTheFirstOfEquals) {
   for (const std::string order : {"xyz", "zyx"}) {
     std::string text = "architecture cpu 2\n";
-    for (const char name : order) text += std::string("cpu gru_diag f32 exact 1 64 16 ") + name + " 5\n";
+    for (const char name : order) text += std::string("cpu forward gru_diag f32 exact 1 64 16 ") + name + " 5\n";
     const std::vector<Prediction> list = ranked(parse_measured(text), problem(1, 1, 1), "cpu", {});
     std::string names;
     for (const Prediction& prediction : list) names += prediction.candidate.solver;
@@ -193,9 +200,9 @@ TEST(Ranked, TakesTheFirstOfEquals) {
 }
 
 TEST(Ranked, TellsOverridesApart) {
-  const std::vector<Prediction> list =
-      ranked(parse_measured("architecture cpu 2\ncpu gru_diag f32 exact 1 64 16 s overlap=1 9\ncpu gru_diag f32 exact 1 64 16 s overlap=2 7\ncpu gru_diag f32 exact 1 64 16 s 8\n"),
-             problem(1, 64, 16), "cpu", {});
+  const std::vector<Prediction> list = ranked(parse_measured("architecture cpu 2\ncpu forward gru_diag f32 exact 1 64 16 s overlap=1 9\ncpu forward gru_diag f32 exact 1 64 16 s "
+                                                             "overlap=2 7\ncpu forward gru_diag f32 exact 1 64 16 s 8\n"),
+                                              problem(1, 64, 16), "cpu", {});
   ASSERT_EQ(list.size(), 3u);
   EXPECT_EQ(list[0].candidate, (Candidate{"s", {{"overlap", 2}}}));
   EXPECT_EQ(list[1].candidate, (Candidate{"s", {}}));
@@ -206,8 +213,8 @@ TEST(Ranked, GivesAnotherGpuAsManyChannelsAMultiprocessor) {
   // Microseconds on 100 multiprocessors: a takes batch x hidden, b always 512.
   const std::string text =
       "architecture sm_90 100\n"
-      "sm_90 gru_diag f32 exact 1 64 16 a 64\nsm_90 gru_diag f32 exact 8 512 16 a 4096\n"
-      "sm_90 gru_diag f32 exact 1 64 16 b 512\nsm_90 gru_diag f32 exact 8 512 16 b 512\n";
+      "sm_90 forward gru_diag f32 exact 1 64 16 a 64\nsm_90 forward gru_diag f32 exact 8 512 16 a 4096\n"
+      "sm_90 forward gru_diag f32 exact 1 64 16 b 512\nsm_90 forward gru_diag f32 exact 8 512 16 b 512\n";
   const Problem p = problem(2, 300, 16);
   EXPECT_EQ(fastest(text, p, "cuda", gpu(90, 100)), "b");
   EXPECT_EQ(fastest(text, p, "cuda", gpu(90, 0)), "b") << "not known: as if it had as many";
@@ -220,18 +227,44 @@ TEST(Ranked, GivesAnotherGpuAsManyChannelsAMultiprocessor) {
 TEST(Ranked, GoesByTheNearestArchitecture) {
   const std::string text =
       "architecture cpu 2\narchitecture sm_70 80\narchitecture sm_90 132\n"
-      "sm_90 gru_diag f32 exact 1 1 1 nine 1\nsm_70 gru_diag f32 exact 1 1 1 seven 1\ncpu gru_diag f32 exact 1 1 1 host 1\n";
+      "sm_90 forward gru_diag f32 exact 1 1 1 nine 1\nsm_70 forward gru_diag f32 exact 1 1 1 seven 1\ncpu forward gru_diag f32 exact 1 1 1 host 1\n";
   for (const auto& [sm, name] : std::vector<std::pair<int, std::string>>{{60, "seven"}, {75, "seven"}, {80, "seven"}, {86, "nine"}, {90, "nine"}, {120, "nine"}})
     EXPECT_EQ(fastest(text, problem(1, 1, 1), "cuda", gpu(sm, 132)), name) << sm;
   EXPECT_EQ(fastest(text, problem(1, 1, 1), "emulated"), "seven") << "no GPU: the first of the table";
   EXPECT_EQ(fastest(text, problem(1, 1, 1), "cpu"), "host");
 }
 
+TEST(Ranked, TakesTimesOfThePassAlone) {
+  const std::string text =
+      "architecture sm_90 132\narchitecture sm_70 80\narchitecture cpu 2\n"
+      "sm_90 forward gru_diag f32 exact 1 1 1 nine 1\nsm_70 forward gru_diag f32 exact 1 1 1 seven 1\nsm_70 backward gru_diag f32 exact 1 1 1 back 9\n"
+      "cpu forward gru_diag f32 exact 1 1 1 x 1\ncpu forward gru_diag f32 exact 1 1 1 y 2\ncpu forward elman_diag f64 approx 1 1 1 z 1\n"
+      "cpu backward gru_diag f32 exact 1 1 1 x 4\ncpu backward gru_diag f32 exact 1 1 1 y 3\n";
+  Problem p = problem(1, 1, 1);
+  p.pass = "backward";
+  for (const char* grad : {"all", "output", "squares"}) {
+    p.grad = grad;
+    const std::vector<Prediction> list = ranked(parse_measured(text), p, "cpu", {});
+    ASSERT_EQ(list.size(), 2u) << grad;
+    EXPECT_EQ(list[0].candidate.solver, "y") << grad;
+    EXPECT_EQ(list[0].time_us, 3) << grad;
+    EXPECT_EQ(list[1].candidate.solver, "x") << grad;
+    EXPECT_EQ(list[1].time_us, 4) << grad;
+  }
+  p.cell = "elman_diag", p.storage = Storage::f64, p.gates = "approx";
+  EXPECT_EQ(fastest(text, p, "cpu"), "y") << "what the other pass has is no nearer to it";
+  EXPECT_EQ(fastest(text, p, "cuda", gpu(90, 132)), "back") << "the nearest architecture that has times of the pass";
+  EXPECT_EQ(fastest(text, p, "emulated"), "back");
+  p.pass = "forward";
+  EXPECT_EQ(fastest(text, p, "cpu"), "z");
+  EXPECT_EQ(fastest(text, p, "cuda", gpu(90, 132)), "nine");
+}
+
 TEST(Ranked, TakesWhatItDoesNotKnowForWhatIsLikeIt) {
   const std::string text =
       "architecture cpu 2\n"
-      "cpu lstm_cifg_diag f32 exact 1 1 1 lstm 1\ncpu gru_diag f32 exact 1 1 1 gru 1\n"
-      "cpu gru_diag bf16 exact 1 1 1 bf16 1\ncpu gru_diag f32 approx 1 1 1 approx 1\n";
+      "cpu forward lstm_cifg_diag f32 exact 1 1 1 lstm 1\ncpu forward gru_diag f32 exact 1 1 1 gru 1\n"
+      "cpu forward gru_diag bf16 exact 1 1 1 bf16 1\ncpu forward gru_diag f32 approx 1 1 1 approx 1\n";
   const auto chosen = [&](const char* cell, Storage storage, const char* gates) {
     Problem p = problem(1, 1, 1);
     p.cell = cell, p.storage = storage, p.gates = gates;
@@ -247,15 +280,15 @@ TEST(Ranked, TakesWhatItDoesNotKnowForWhatIsLikeIt) {
   EXPECT_EQ(chosen("gru_diag", Storage::f32, "approx"), "approx");
   EXPECT_EQ(chosen("gru_diag", Storage::bf16, "approx"), "bf16");
   EXPECT_EQ(chosen("lstm_cifg_diag", Storage::f64, "approx"), "lstm");
-  const std::string only = "architecture cpu 2\ncpu elman_diag f64 approx 1 1 1 only 1\n";
+  const std::string only = "architecture cpu 2\ncpu forward elman_diag f64 approx 1 1 1 only 1\n";
   EXPECT_EQ(fastest(only, problem(1, 1, 1), "cpu"), "only") << "nothing is like it: anything";
 }
 
 TEST(Ranked, TellsRowsOfWholeWordsFromOthers) {
   const std::string text =
       "architecture cpu 2\n"
-      "cpu gru_diag f32 exact 1 64 16 whole 1\ncpu gru_diag f32 exact 1 64 16 odd 2\n"
-      "cpu gru_diag f32 exact 1 63 16 whole 2\ncpu gru_diag f32 exact 1 63 16 odd 1\n";
+      "cpu forward gru_diag f32 exact 1 64 16 whole 1\ncpu forward gru_diag f32 exact 1 64 16 odd 2\n"
+      "cpu forward gru_diag f32 exact 1 63 16 whole 2\ncpu forward gru_diag f32 exact 1 63 16 odd 1\n";
   for (const std::int64_t hidden : {4, 64, 100}) EXPECT_EQ(fastest(text, problem(1, hidden, 16), "cpu"), "whole") << hidden;
   for (const std::int64_t hidden : {63, 65, 101}) EXPECT_EQ(fastest(text, problem(1, hidden, 16), "cpu"), "odd") << hidden;
   for (const std::int64_t hidden : {1, 62}) EXPECT_EQ(fastest(text, problem(1, hidden, 16), "cpu"), "whole") << hidden << ": fewer channels than the table has odd ones";
@@ -265,13 +298,14 @@ TEST(Ranked, TellsRowsOfWholeWordsFromOthers) {
   EXPECT_EQ(fastest(text, p, "cpu"), "odd");
   p.hidden = 104;
   EXPECT_EQ(fastest(text, p, "cpu"), "whole");
-  EXPECT_EQ(fastest("architecture cpu 2\ncpu gru_diag f32 exact 1 64 16 whole 1\n", problem(1, 63, 16), "cpu"), "whole") << "no other was measured";
+  EXPECT_EQ(fastest("architecture cpu 2\ncpu forward gru_diag f32 exact 1 64 16 whole 1\n", problem(1, 63, 16), "cpu"), "whole") << "no other was measured";
 }
 
 // --- choice --------------------------------------------------------------------------------------------------------------
 
 TEST(Choose, GivesTheCandidatesOverridesAndTheUsersAboveThem) {
-  const MeasuredTable table = parse_measured("architecture cpu 2\ncpu gru_diag f32 exact 1 64 16 shooting overlap=33 segments=4 1\ncpu gru_diag f32 exact 1 64 16 seq_fused 2\n");
+  const MeasuredTable table =
+      parse_measured("architecture cpu 2\ncpu forward gru_diag f32 exact 1 64 16 shooting overlap=33 segments=4 1\ncpu forward gru_diag f32 exact 1 64 16 seq_fused 2\n");
   Problem p = problem(1, 64, 16);
   Choice choice = choose(table, p, "cpu", {});
   EXPECT_EQ(choice.solver, find_solver("shooting", "cpu", p));
@@ -285,8 +319,9 @@ TEST(Choose, GivesTheCandidatesOverridesAndTheUsersAboveThem) {
 
 TEST(Choose, PassesOverWhatIsNotDefinedAndSaysWhyNothingIs) {
   const std::string text =
-      "architecture cpu 2\ncpu gru_diag f32 exact 1 64 16 none_such 1\ncpu gru_diag f32 exact 1 64 16 shooting overlap=-1 2\ncpu gru_diag f32 exact 1 64 16 newton_fused 3\n"
-      "cpu gru_diag f32 exact 1 64 16 seq_fused 4\n";
+      "architecture cpu 2\ncpu forward gru_diag f32 exact 1 64 16 none_such 1\ncpu forward gru_diag f32 exact 1 64 16 shooting overlap=-1 2\ncpu forward gru_diag f32 exact 1 64 "
+      "16 newton_fused 3\n"
+      "cpu forward gru_diag f32 exact 1 64 16 seq_fused 4\n";
   Problem p = problem(1, 64, 16);
   EXPECT_EQ(choose(parse_measured(text), p, "cpu", {}).solver, find_solver("newton_fused", "cpu", p)) << "the table's own override is refused by shooting";
   p.policy = {{"steps_a_tile", 0}};
@@ -295,24 +330,49 @@ TEST(Choose, PassesOverWhatIsNotDefinedAndSaysWhyNothingIs) {
   const Choice none = choose(parse_measured(text), p, "cpu", {});
   EXPECT_EQ(none.solver, nullptr);
   EXPECT_EQ(none.why_not, "none_such does not run on cpu");
-  EXPECT_EQ(choose(parse_measured(text), p, "cuda", {}).why_not, "no solver was measured for cuda");
+  EXPECT_EQ(choose(parse_measured(text), p, "cuda", {}).why_not, "no solver of pass forward was measured for cuda");
+}
+
+TEST(Choose, GivesASolverOfThePass) {
+  const MeasuredTable table = parse_measured(
+      "architecture cpu 2\narchitecture sm_90 132\n"
+      "cpu backward gru_diag f32 exact 1 64 16 newton_fused 1\ncpu backward gru_diag f32 exact 1 64 16 seq_fused 2\ncpu forward gru_diag f32 exact 1 64 16 shooting 1\n"
+      "sm_90 backward gru_diag f32 exact 1 64 16 shooting overlap=33 1\nsm_90 backward gru_diag f32 exact 1 64 16 reduction 2\nsm_90 forward gru_diag f32 exact 1 64 16 seq_fused "
+      "1\n");
+  Problem p = problem(1, 64, 16);
+  p.pass = "backward";
+  const auto expect_chosen = [&](const char* device, const char* solver, const Policy& policy) {
+    const Choice choice = choose(table, p, device, {});
+    ASSERT_TRUE(choice.solver) << choice.why_not;
+    EXPECT_EQ(choice.solver->name, solver);
+    EXPECT_EQ(choice.solver->pass, "backward");
+    EXPECT_EQ(choice.problem.pass, "backward");
+    EXPECT_EQ(choice.problem.policy, policy);
+  };
+  expect_chosen("cpu", "seq_fused", {});  // newton_fused has no such pass
+  expect_chosen("emulated", "shooting", {{"overlap", 33}});
+  p.policy = {{"overlap", -1}};
+  expect_chosen("emulated", "reduction", {{"overlap", -1}});
+  const Choice none = choose(parse_measured("architecture sm_90 132\nsm_90 forward gru_diag f32 exact 1 64 16 shooting 1\n"), p, "emulated", {});
+  EXPECT_EQ(none.solver, nullptr);
+  EXPECT_EQ(none.why_not, "no solver of pass backward was measured for emulated");
 }
 
 TEST(ShippedTable, NamesOnlyWhatExistsAndIsAccepted) {
-  EXPECT_LT(auto_table().size(), 96u << 10) << "it is read at the first use of auto";
+  EXPECT_LT(auto_table().size(), 128u << 10) << "it is read at the first use of auto";
   const MeasuredTable table = parse_measured(auto_table());
-  std::set<std::string> devices;
+  std::set<std::string> measured;
   for (const MeasuredTable::Line& line : table.lines) {
     const std::string device = line.architecture == "cpu" ? "cpu" : "emulated";
-    devices.insert(device);
+    measured.insert(device + " " + line.pass);
     Problem p = problem(line.batch, line.hidden, line.seq_len);
-    p.cell = line.cell, p.storage = line.storage, p.gates = line.gates, p.policy = line.candidate.overrides;
+    p.pass = line.pass, p.cell = line.cell, p.storage = line.storage, p.gates = line.gates, p.policy = line.candidate.overrides;
     const Solver* solver = find_solver(line.candidate.solver, device, p);
-    ASSERT_TRUE(solver) << line.candidate.solver << " " << line.cell << " on " << device;
+    ASSERT_TRUE(solver) << line.candidate.solver << " " << line.pass << " " << line.cell << " on " << device;
     EXPECT_TRUE(solver->deterministic) << line.candidate.solver << ": auto says that it is";
     EXPECT_EQ(solver->why_not(p), "") << line.candidate.solver << " " << line.cell << " " << to_string(line.storage) << " " << line.gates << " " << line.seq_len;
   }
-  EXPECT_EQ(devices, (std::set<std::string>{"cpu", "emulated"}));
+  EXPECT_EQ(measured, (std::set<std::string>{"cpu backward", "cpu forward", "emulated backward", "emulated forward"}));
 }
 
 }  // namespace

@@ -1,12 +1,15 @@
-// auto.cpp: no kernel of its own: runs the solver, with the policy, whose measured times (auto_table.inc, which the program carries) promise the
-// fastest launch at the problem's sizes. Compiles and measures nothing at run time; what it chose is Run::solver() and Run::policy().
+// auto.cpp: no kernel of its own: runs the solver of the problem's pass, with the policy, whose measured times (auto_table.inc, which the program
+// carries) promise the fastest launch at the problem's sizes. Pass both is a choice for each pass (both.cpp). Compiles and measures nothing at run
+// time; what it chose is Run::solver() and Run::policy().
 //   tensors: the choice's
 //
 // To fit the table anew, from the root of the tree, on the machines whose times it is to hold (it is replaced whole):
 //   ./prnn run suites/auto.toml --device cuda --no-report --out results/auto/h200-DATE-COMMIT.jsonl
+//   ./prnn run suites/auto_backward.toml --device cuda --no-report --out results/auto_backward/h200-DATE-COMMIT.jsonl
 //   ./prnn run suites/auto_cpu.toml --device cpu --no-report --out results/auto_cpu/cpu-DATE-COMMIT.jsonl
-//   build/default/prnn_fit_auto results/auto/*.jsonl results/auto_cpu/*.jsonl > /tmp/auto_table.inc && mv /tmp/auto_table.inc kernels/solvers/auto_table.inc
-// To judge it at sizes that nobody chose, with the program built again:
+//   ./prnn run suites/auto_backward_cpu.toml --device cpu --no-report --out results/auto_backward_cpu/cpu-DATE-COMMIT.jsonl
+//   build/default/prnn_fit_auto results/auto{,_backward,_cpu,_backward_cpu}/*.jsonl > /tmp/auto_table.inc && mv /tmp/auto_table.inc kernels/solvers/auto_table.inc
+// To judge it at sizes that nobody chose, with the program built again; pass backward likewise, with --unseen --pass backward:
 //   build/default/prnn_fit_auto --unseen > suites/auto_unseen.toml
 //   ./prnn run suites/auto_unseen.toml --device cuda --no-report --out results/auto_unseen/h200-DATE-COMMIT.jsonl
 //   build/default/prnn_fit_auto --check --within 1.10 results/auto_unseen/*.jsonl
@@ -97,13 +100,16 @@ template <std::size_t kDevice>
 bool register_for() {
   AllCells::for_each([]<class Cell>() {
     for (const Storage storage : kStorages) {
-      solvers().push_back({.name = kName,
-                           .device = kDevices[kDevice],
-                           .cell = Cell::name,
-                           .storage = storage,
-                           .why_not = &why_not<kDevice>,
-                           .workspace_bytes = &workspace_bytes<kDevice>,
-                           .prepare = &prepare<kDevice>});
+      for (const char* pass : {"forward", "backward"}) {
+        solvers().push_back({.name = kName,
+                             .device = kDevices[kDevice],
+                             .cell = Cell::name,
+                             .storage = storage,
+                             .pass = pass,
+                             .why_not = &why_not<kDevice>,
+                             .workspace_bytes = &workspace_bytes<kDevice>,
+                             .prepare = &prepare<kDevice>});
+      }
     }
   });
   return true;

@@ -19,8 +19,10 @@ Machine& machine() {
 TEST(AutoOnAGpu, IsItsChoice) {
   for (const std::string& cell : find_op("recurrence").cells()) {
     for (const Storage storage : kStorages) {
-      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 9, 40}})
+      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 9, 40}}) {
         testing::expect_as_its_choice(testing::random_start_problem(cell, storage, batch, hidden, seq_len), machine());
+        testing::expect_as_its_choice(testing::backward_problem(cell, storage, batch, hidden, seq_len), machine());
+      }
     }
   }
 }
@@ -33,6 +35,16 @@ TEST(AutoOnAGpu, IsEverySolverWhereTheOthersRefuse) {
                                                                                   {{{"overlap", -1}, {"channels_a_block", 3}, {"threads", 64}}, "seq_fused"}}) {
     testing::expect_chosen(p, policy, solver, machine());
   }
+}
+
+TEST(AutoOnAGpu, IsInPassBackwardWhatTheOthersRefuse) {
+  const Problem p = testing::backward_problem("gru_diag", Storage::f32, 1, 64, 128);
+  testing::expect_chosen(p, {{"overlap", -1}, {"threads", 512}}, "reduction", machine());
+  testing::expect_chosen(p, {{"threads", 96}}, "seq_fused", machine());
+}
+
+TEST(AutoOnAGpu, IsAChoiceForEachPassOfBoth) {
+  for (const char* cell : {"gru_diag", "lstm_cifg_diag"}) testing::expect_both_as_its_choices(testing::backward_problem(cell, Storage::f32, 2, 9, 40), machine());
 }
 
 TEST(AutoOnAGpu, TakesApproximateGatesWhereASolverHasThem) {

@@ -19,8 +19,10 @@ Machine& machine() {
 TEST(AutoOnTheCpu, IsItsChoice) {
   for (const std::string& cell : find_op("recurrence").cells()) {
     for (const Storage storage : kStorages) {
-      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {1, 16, 700}, {3, 130, 9}})
+      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {1, 16, 700}, {3, 130, 9}}) {
         testing::expect_as_its_choice(testing::random_start_problem(cell, storage, batch, hidden, seq_len), machine());
+        for (const char* grad : {"all", "output", "squares"}) testing::expect_as_its_choice(testing::backward_problem(cell, storage, batch, hidden, seq_len, grad), machine());
+      }
     }
   }
 }
@@ -31,6 +33,12 @@ TEST(AutoOnTheCpu, IsASolverWhereTheOthersRefuse) {
   for (const auto& [policy, solver] :
        std::vector<std::pair<Policy, std::string>>{{{{"steps_a_tile", 0}, {"segments", 5}, {"overlap", 2}}, "shooting"}, {{{"overlap", -1}, {"steps_a_tile", 0}}, "seq_fused"}}) {
     testing::expect_chosen(p, policy, solver, machine());
+  }
+}
+
+TEST(AutoOnTheCpu, IsAChoiceForEachPassOfBoth) {
+  for (const std::string& cell : find_op("recurrence").cells()) {
+    for (const Storage storage : {Storage::f32, Storage::f64}) testing::expect_both_as_its_choices(testing::backward_problem(cell, storage, 2, 16, 70), machine());
   }
 }
 
@@ -63,9 +71,15 @@ TEST(AutoOnTheCpu, SaysWhyItIsNotDefined) {
   EXPECT_NE(solver.why_not(p).find("exact gates alone"), std::string::npos) << solver.why_not(p);
   EXPECT_EQ(solver.workspace_bytes(p), 0);
   EXPECT_THROW(solver.prepare(p, machine()), DeviceError);
+  p.pass = "backward";
+  EXPECT_NE(find_solver("auto", "cpu", p)->why_not(p).find("exact gates alone"), std::string::npos) << find_solver("auto", "cpu", p)->why_not(p);
   p.gates = "exact";
+  EXPECT_EQ(find_solver("auto", "cpu", p)->why_not(p), "");
   p.iteration_limit = 3;
-  EXPECT_EQ(solver.why_not(p), "auto has no iterations to limit");
+  for (const char* pass : {"forward", "backward", "both"}) {
+    p.pass = pass;
+    EXPECT_EQ(find_solver("auto", "cpu", p)->why_not(p), "auto has no iterations to limit") << pass;
+  }
 }
 
 }  // namespace

@@ -7,8 +7,8 @@
 #include <string>
 #include <utility>
 
-#include "kernels/ops/testing.hpp"
 #include "kernels/primitives/measured.hpp"
+#include "kernels/solvers/backward_testing.hpp"
 
 namespace prnn::testing {
 
@@ -32,10 +32,13 @@ inline void expect_equal(const Outcome& a, const Outcome& b, const std::string& 
 /// Expects of auto: the choice of the shipped table, its outputs to the bit, its outcome (launched, traced, after an input that is not finite)
 /// and everything it says about itself.
 inline AsItsChoice expect_as_its_choice(const Problem& p, Machine& machine) {
-  const std::string where = p.cell + " " + std::string(to_string(p.storage)) + " L " + std::to_string(p.seq_len) + " on " + std::string(machine.device());
+  const std::string where = p.pass + " " + describe("auto", p) + " on " + std::string(machine.device());
   const Choice choice = choose(parse_measured(auto_table()), p, machine.device(), machine.gpu());
   const Solver& solver = *find_solver("auto", machine.device(), p);
+  if (!choice.solver) throw DeviceError(where + ": " + choice.why_not);
   EXPECT_EQ(solver.why_not(p), "") << where;
+  EXPECT_EQ(solver.pass, p.pass) << where;
+  EXPECT_EQ(choice.solver->pass, p.pass) << where;
   EXPECT_EQ(solver.workspace_bytes(p), choice.solver->workspace_bytes(choice.problem)) << where;
 
   Workbench bench(p, machine);
@@ -51,14 +54,16 @@ inline AsItsChoice expect_as_its_choice(const Problem& p, Machine& machine) {
   EXPECT_EQ(mine->launches(), theirs->launches()) << where;
   EXPECT_EQ(mine->capturable(), theirs->capturable()) << where;
   for (const bool traced : {false, true}) {
-    std::pair<std::vector<unsigned char>, std::vector<unsigned char>> outputs[2];
+    std::vector<std::vector<unsigned char>> outputs[2];
     Outcome outcomes[2];
     int i = 0;
     for (Run* run : {mine.get(), theirs.get()}) {
       bench.poison_outputs();
       traced ? run->trace(bench.tensors, machine.stream()) : run->launch(bench.tensors, machine.stream());
       machine.synchronise();
-      outputs[i] = {bench.bytes("h"), bench.bytes("last")};
+      for (const Tensors::Item& item : bench.tensors.items) {
+        if (item.spec.written()) outputs[i].push_back(bench.bytes(item.spec.name));
+      }
       outcomes[i++] = run->outcome();
     }
     EXPECT_TRUE(outputs[0] == outputs[1]) << where;
@@ -66,6 +71,22 @@ inline AsItsChoice expect_as_its_choice(const Problem& p, Machine& machine) {
     EXPECT_EQ(outcomes[0].nonfinite.has_value(), p.storage == Storage::f32) << where;
   }
   return {std::string(mine->solver()), mine->policy()};
+}
+
+/// Expects of auto for pass both: the choice for each pass, with its outputs to the bit, and both names.
+inline void expect_both_as_its_choices(const Problem& p, Machine& machine) {
+  Problem both = p, forward = p, backward = p;
+  both.pass = "both", forward.pass = "forward", backward.pass = "backward";
+  const MeasuredTable table = parse_measured(auto_table());
+  const Choice first = choose(table, forward, machine.device(), machine.gpu()), then = choose(table, backward, machine.device(), machine.gpu());
+  const std::string where = describe("auto", p) + " both on " + std::string(machine.device());
+  const Solver* solver = find_solver("auto", machine.device(), both);
+  ASSERT_TRUE(solver && first.solver && then.solver) << where;
+  EXPECT_EQ(solver->why_not(both), "") << where;
+  EXPECT_TRUE(solver->deterministic) << where;
+  EXPECT_EQ(solver->workspace_bytes(both), first.solver->workspace_bytes(first.problem) + then.solver->workspace_bytes(then.problem)) << where;
+  EXPECT_EQ(solver->prepare(both, machine)->solver(), first.solver->name + " + " + then.solver->name) << where;
+  expect_both_as_its_parts(p, "auto", "auto", machine);
 }
 
 /// Expects auto to choose `solver` under a policy that the others refuse, and to hand the policy on.
