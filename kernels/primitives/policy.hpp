@@ -179,17 +179,20 @@ inline constexpr int kMostTileRows = 256;
 inline constexpr int kReductionStages = 4;
 /// Channels side by side in shared memory, at least.
 PRNN_HD constexpr int reduction_panel(std::int64_t storage_bytes) { return storage_bytes == 2 ? 64 : 32; }
-/// Steps a thread: as many as registers hold.
-PRNN_HD constexpr int reduction_steps(int state, std::int64_t storage_bytes) { return storage_bytes == 8 ? (state >= 2 ? 1 : 2) : state >= 2 ? (storage_bytes == 2 ? 4 : 3) : 6; }
+/// Steps a thread: as many as registers hold (f32 with one state: more gains nothing, and leaves no room for 512 threads' tiles).
+PRNN_HD constexpr int reduction_steps(int state, std::int64_t storage_bytes) {
+  if (storage_bytes == 8) return state >= 2 ? 1 : 2;
+  if (storage_bytes == 4) return state >= 2 ? 3 : 4;
+  return state >= 2 ? 4 : 6;
+}
 
 /// Blocks as wide as leave nearly every multiprocessor one; where one is all it gets, a large one.
 constexpr ReductionPolicy reduction_policy(std::int64_t batch, std::int64_t hidden, int state, std::int64_t storage_bytes) {
-  const int panel = reduction_panel(storage_bytes);
+  const bool is_wide = state >= 2 || storage_bytes == 2;  // more warps do not help it
   const auto blocks = [&](int channels) { return batch * ceil_div(hidden, channels); };
-  int channels = panel;
-  while (channels < 128 && blocks(2 * channels) >= 120) channels *= 2;
-  const bool few = blocks(channels) <= kMultiprocessors, fits = 512 * reduction_steps(state, storage_bytes) * storage_bytes <= 8192;
-  return {few && fits ? 512 : 256, channels};
+  int channels = reduction_panel(storage_bytes);
+  while (channels < (is_wide ? 128 : 64) && blocks(2 * channels) >= 120) channels *= 2;
+  return {!is_wide || blocks(channels) <= kMultiprocessors ? 512 : 256, channels};
 }
 
 /// Shooting backward: reduction by teams of blocks, a stretch of the sequence each.

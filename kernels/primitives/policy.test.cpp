@@ -59,10 +59,11 @@ TEST(AReductionPolicy, IsAsWideAsLeavesEveryMultiprocessorABlock) {
   const auto policy = [](std::int64_t batch, std::int64_t hidden, int state = 1, Storage storage = Storage::f32) {
     return reduction_policy(problem(batch, hidden, 2048, storage), state);
   };
-  EXPECT_EQ(policy(8, 4096), (ReductionPolicy{256, 128}));
-  EXPECT_EQ(policy(8, 1024), (ReductionPolicy{256, 64}));
+  EXPECT_EQ(policy(8, 4096), (ReductionPolicy{512, 64}));
+  EXPECT_EQ(policy(8, 4096, 2), (ReductionPolicy{256, 128}));
+  EXPECT_EQ(policy(8, 1024), (ReductionPolicy{512, 64}));
   EXPECT_EQ(policy(8, 1024, 2), (ReductionPolicy{512, 64}));  // one block is all that a multiprocessor gets
-  EXPECT_EQ(policy(8, 256), (ReductionPolicy{256, 32}));
+  EXPECT_EQ(policy(8, 256), (ReductionPolicy{512, 32}));
   EXPECT_EQ(policy(8, 1024, 1, Storage::bf16), (ReductionPolicy{512, 64}));
   EXPECT_EQ(policy(8, 4096, 1, Storage::bf16), (ReductionPolicy{256, 128}));
   for (const Storage storage : kStorages) {
