@@ -60,9 +60,10 @@ TEST(AReductionPolicy, IsAsWideAsLeavesEveryMultiprocessorABlock) {
     return reduction_policy(problem(batch, hidden, 2048, storage), state);
   };
   EXPECT_EQ(policy(8, 4096), (ReductionPolicy{512, 64}));
-  EXPECT_EQ(policy(8, 4096, 2), (ReductionPolicy{256, 128}));
+  EXPECT_EQ(policy(8, 4096, 2), (ReductionPolicy{256, 64}));
   EXPECT_EQ(policy(8, 1024), (ReductionPolicy{512, 64}));
-  EXPECT_EQ(policy(8, 1024, 2), (ReductionPolicy{512, 64}));  // one block is all that a multiprocessor gets
+  EXPECT_EQ(policy(8, 1024, 2), (ReductionPolicy{256, 32}));
+  EXPECT_EQ(policy(8, 256, 2), (ReductionPolicy{512, 32}));  // one block is all that a multiprocessor gets
   EXPECT_EQ(policy(8, 256), (ReductionPolicy{512, 32}));
   EXPECT_EQ(policy(8, 1024, 1, Storage::bf16), (ReductionPolicy{512, 64}));
   EXPECT_EQ(policy(8, 4096, 1, Storage::bf16), (ReductionPolicy{256, 128}));
@@ -86,10 +87,10 @@ TEST(AnAdjointShootingPolicy, HasABlockForEveryMultiprocessorAndStretchesWorthTh
     return adjoint_shooting_policy(problem(batch, hidden, seq_len, storage)).cut.segments;
   };
   EXPECT_EQ(segments(8, 256, 2048), 2);
-  EXPECT_EQ(segments(8, 256, 2048, Storage::bf16), 6);
+  EXPECT_EQ(segments(8, 256, 2048, Storage::bf16), 3);
   EXPECT_EQ(segments(8, 4096, 2048), 1);
-  EXPECT_EQ(segments(1, 64, 79), 1);
-  EXPECT_EQ(segments(1, 64, 512), 6);
+  EXPECT_EQ(segments(1, 64, 127), 1);
+  EXPECT_EQ(segments(1, 64, 512), 8);
   EXPECT_EQ(segments(1, 64, 2048), 16);
   EXPECT_EQ(segments(1, 64, 8192), 32);
   EXPECT_EQ(segments(1, 64, 1 << 20), 64);

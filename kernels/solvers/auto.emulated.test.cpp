@@ -38,7 +38,7 @@ TEST(AutoOnAGpu, IsEverySolverWhereTheOthersRefuse) {
 }
 
 TEST(AutoOnAGpu, IsInPassBackwardWhatTheOthersRefuse) {
-  const Problem p = testing::backward_problem("gru_diag", Storage::f32, 1, 64, 128);
+  const Problem p = testing::backward_problem("lstm_cifg_diag", Storage::f32, 1, 64, 128);
   testing::expect_chosen(p, {{"overlap", -1}, {"threads", 512}}, "reduction", machine());
   testing::expect_chosen(p, {{"threads", 96}}, "seq_fused", machine());
 }

@@ -34,8 +34,9 @@ inline void expect_equal(const Outcome& a, const Outcome& b, const std::string& 
 inline AsItsChoice expect_as_its_choice(const Problem& p, Machine& machine) {
   const std::string where = p.pass + " " + describe("auto", p) + " on " + std::string(machine.device());
   const Choice choice = choose(parse_measured(auto_table()), p, machine.device(), machine.gpu());
-  const Solver& solver = *find_solver("auto", machine.device(), p);
-  if (!choice.solver) throw DeviceError(where + ": " + choice.why_not);
+  const Solver* found = find_solver("auto", machine.device(), p);
+  if (!found || !choice.solver) throw DeviceError(where + ": " + (found ? choice.why_not : "auto has no such pass"));
+  const Solver& solver = *found;
   EXPECT_EQ(solver.why_not(p), "") << where;
   EXPECT_EQ(solver.pass, p.pass) << where;
   EXPECT_EQ(choice.solver->pass, p.pass) << where;
