@@ -253,7 +253,7 @@ TEST(Plan, SaysBytesReadably) {
 }
 
 // quick.toml stays quick: a timed case takes at most 0.3 s on a CPU, together under a minute.
-TEST(ShippedSuite, QuickHasAtMostAHundredAndEightyCasesToTimeOnACpu) {
+TEST(ShippedSuite, QuickHasAtMostAHundredAndEightyFiveCasesToTimeOnACpu) {
   std::size_t timed = 0;
   bool fixed_count = false;
   for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/quick.toml"), {})) {
@@ -262,7 +262,7 @@ TEST(ShippedSuite, QuickHasAtMostAHundredAndEightyCasesToTimeOnACpu) {
       fixed_count |= c.problem.iteration_limit && c.expect == Status::wrong;
     }
   }
-  EXPECT_LE(timed, 180u);
+  EXPECT_LE(timed, 185u);
   EXPECT_TRUE(fixed_count);
 }
 

@@ -21,6 +21,13 @@ struct Affine {
   }
 };
 
+template <class T, int N>
+PRNN_HD inline bool all_finite(const T (&x)[N]) {
+  bool finite = true;
+  for (int i = 0; i < N; ++i) finite = finite && is_finite(x[i]);
+  return finite;
+}
+
 /// out = map(x). x, out [N].
 template <class T, int N>
 PRNN_HD inline void apply(const Affine<T, N>& map, const T (&x)[N], T (&out)[N]) {

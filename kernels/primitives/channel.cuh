@@ -21,13 +21,6 @@ struct State {
   C x[K];
 };
 
-template <class C, int K>
-PRNN_DEVICE bool all_finite(const C (&x)[K]) {
-  bool finite = true;
-  PRNN_UNROLL for (int i = 0; i < K; ++i) finite = finite && is_finite(x[i]);
-  return finite;
-}
-
 /// u [kInputs] of one step, input 0 at p; not yet guarded.
 template <class Cell, class T>
 PRNN_DEVICE void load_inputs(const T* p, std::int64_t hidden, compute_t<T> (&u)[Cell::kInputs]) {

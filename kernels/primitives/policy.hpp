@@ -312,6 +312,7 @@ inline std::string shooting_why_not(const Problem& p) {
 }
 
 inline std::string adjoint_shooting_why_not(const Problem& p) {
+  if (p.iteration_limit) return "shooting has no iterations to limit";
   const std::string fault = shooting_cut_fault(p.policy);
   return fault.empty() ? reduction_why_not(p) : fault;
 }

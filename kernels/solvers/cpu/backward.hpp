@@ -6,12 +6,12 @@
 
 namespace prnn::cpu {
 
-/// sums [B, kWeights, D] of each batch entry -> da [kWeights, D].
+/// sums [n, kWeights, D] of each batch entry, or of each segment of each, in that order -> da [kWeights, D].
 template <class Cell, class T>
 void combine(const Layout<Cell>& at, const std::vector<CompensatedSum<compute_t<T>>>& sums, bool accumulate, const BackwardTensors<T>& t) {
-  const std::int64_t weights = at.a(Cell::kWeights, 0);
+  const std::int64_t weights = at.a(Cell::kWeights, 0), n = std::int64_t(sums.size()) / weights;
 #pragma omp parallel for schedule(static) if (at.channels() > kStepsWorthThreads)
-  for (std::int64_t i = 0; i < weights; ++i) combine_batch(at.batch, weights, sums.data(), i, accumulate, t.da);
+  for (std::int64_t i = 0; i < weights; ++i) combine_batch(n, weights, sums.data(), i, accumulate, t.da);
 }
 
 /// The (b, l, d) whose gradients are the first to be NaN, in the order of the pass: b, l from the last step on, d. NaN is absorbing, so only channels that end in it are searched.

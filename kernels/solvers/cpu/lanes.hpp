@@ -1,4 +1,5 @@
-// lanes.hpp: channels side by side in vectors, walked along the sequence: what seq_fused and shooting are made of. lanes.cpp: one step of them, and one back.
+// lanes.hpp: channels side by side in vectors, walked along the sequence: what seq_fused and shooting are made of. lanes.cpp: one step of them, and one back
+// (adjoint_strip.hpp walks it).
 #pragma once
 
 #include <omp.h>
@@ -217,14 +218,14 @@ class Strip : public LaneState<Cell, compute_t<T>> {
 /// Threads that share a problem.
 inline int threads_for(std::int64_t cell_steps) { return cell_steps > kStepsWorthThreads ? omp_get_max_threads() : 1; }
 
-/// Shares lanes 0 .. lanes - 1 out in strips: work(strip, first, end) is to add them, start the strip and walk it.
-template <class Cell, class T, class Work>
-void for_each_strip(const Layout<Cell>& at, const RecurrenceTensors<T>& t, int vector_bytes, int threads, std::int64_t lanes, const Work& work) {
-  const std::int64_t width = std::min<std::int64_t>(round_up(ceil_div(lanes, threads), vector_bytes), Strip<Cell, T>::State::kMost), strips = ceil_div(lanes, width);
+/// Shares lanes 0 .. lanes - 1 out in strips: work(strip, first, end) is to add them, start the strip and walk it. S: a strip, made of at, t and vector_bytes.
+template <class S, class Layout, class Tensors, class Work>
+void for_each_strip(const Layout& at, const Tensors& t, int vector_bytes, int threads, std::int64_t lanes, const Work& work) {
+  const std::int64_t width = std::min<std::int64_t>(round_up(ceil_div(lanes, threads), vector_bytes), S::kMost), strips = lanes > 0 ? ceil_div(lanes, width) : 0;
   const int team = int(std::min<std::int64_t>(threads, strips));
 #pragma omp parallel num_threads(team) if (team > 1)
   {
-    Strip<Cell, T> strip(at, t, vector_bytes);
+    S strip(at, t, vector_bytes);
 #pragma omp for schedule(dynamic)
     for (std::int64_t s = 0; s < strips; ++s) {
       strip.clear();

@@ -20,7 +20,8 @@ class SeqFused final : public Run {
 
   void launch(const Tensors& tensors, Stream) override {
     const RecurrenceTensors<T> t(tensors);
-    for_each_strip(at_, t, vector_bytes_, threads_for(at_.position(at_.batch, 0, 0)), at_.channels(), [&](Strip<Cell, T>& strip, std::int64_t first, std::int64_t end) {
+    const int threads = threads_for(at_.position(at_.batch, 0, 0));
+    for_each_strip<Strip<Cell, T>>(at_, t, vector_bytes_, threads, at_.channels(), [&](Strip<Cell, T>& strip, std::int64_t first, std::int64_t end) {
       for (std::int64_t channel = first; channel < end;) {
         const std::int64_t b = channel / at_.hidden, d = channel - b * at_.hidden, width = std::min(at_.hidden - d, end - channel);
         strip.add({.b = b, .d = d, .first = 0, .own = 0, .end = at_.seq_len, .width = int(width)});

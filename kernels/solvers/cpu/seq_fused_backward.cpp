@@ -2,8 +2,7 @@
 //   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D], h [B, L, kState, D], grad_h [B, L, G, D] (squares: none), grad_last [B, kState, D]
 //   -> du [B, L, kInputs, D], da [kWeights, D], dh0 [B, kState, D]
 // Source: Danieli et al. 2025 (arXiv:2510.21450), eq. 2.6, solved step by step; gates are computed again, nothing but h is stored.
-#include "kernels/solvers/cpu/backward.hpp"
-#include "kernels/solvers/cpu/lanes.hpp"
+#include "kernels/solvers/cpu/adjoint_strip.hpp"
 
 namespace prnn::cpu {
 namespace {
@@ -11,8 +10,7 @@ namespace {
 template <class Cell, class T>
 class SeqFusedBackward final : public Run {
   using C = compute_t<T>;
-  using Lanes = AdjointLanes<Cell, C>;
-  static constexpr int K = Cell::kState, W = Cell::kWeights, I = Cell::kInputs;
+  static constexpr int W = Cell::kWeights;
 
  public:
   static constexpr const char* kName = "seq_fused";
@@ -28,9 +26,16 @@ class SeqFusedBackward final : public Run {
 
   void launch(const Tensors& tensors, Stream) override {
     const BackwardTensors<T> t(tensors);
-    const std::int64_t groups = ceil_div(at_.channels(), Lanes::kLanes);
-#pragma omp parallel for schedule(static) if (at_.position(at_.batch, 0, 0) > kStepsWorthThreads)
-    for (std::int64_t group = 0; group < groups; ++group) walk_back(t, group * Lanes::kLanes, std::min(at_.channels(), (group + 1) * Lanes::kLanes));
+    const int threads = threads_for(at_.position(at_.batch, 0, 0));
+    for_each_strip<AdjointStrip<Cell, T>>(at_, t, vector_bytes_, threads, at_.channels(), [&](AdjointStrip<Cell, T>& strip, std::int64_t first, std::int64_t end) {
+      const std::int64_t last = at_.seq_len - 1;
+      for (std::int64_t channel = first; channel < end;) {
+        const std::int64_t b = channel / at_.hidden, d = channel - b * at_.hidden, width = std::min(at_.hidden - d, end - channel);
+        strip.add({.b = b, .d = d, .first = last, .own = last, .low = 0, .width = int(width)});
+        channel += width;
+      }
+      strip.walk([](const StretchBack&) {}, [&](const StretchBack& stretch) { strip.store_sums(stretch, &sums_[std::size_t(stretch.b * at_.a(W, 0))]); });
+    });
     combine<Cell, T>(at_, sums_, accumulate_, t);
     first_nonfinite_ = first_nonfinite<Cell, T>(at_, t);
   }
@@ -38,58 +43,6 @@ class SeqFusedBackward final : public Run {
   Outcome outcome() override { return {.nonfinite = first_nonfinite_}; }
 
  private:
-  /// f(b, d, lane, width) for each run of neighbours among channels first .. end - 1.
-  template <class F>
-  void each_stretch(std::int64_t first, std::int64_t end, F&& f) const {
-    for (std::int64_t channel = first; channel < end;) {
-      const std::int64_t b = channel / at_.hidden, d = channel - b * at_.hidden, width = std::min(at_.hidden - d, end - channel);
-      f(b, d, int(channel - first), int(width));
-      channel += width;
-    }
-  }
-
-  /// Channels first .. end - 1, at most kLanes, from the last step to the first; their sums of da.
-  void walk_back(const BackwardTensors<T>& t, std::int64_t first, std::int64_t end) {
-    Lanes s{};  // lanes that only fill the last vector compute with zeros
-    const StepBack step_back = step_back_of(Cell::name, storage_of<C>, vector_bytes_);
-    const int G = t.grad_components;
-    const C factor = t.grad_factor();
-    const auto load = [](C* to, const auto* from, int width) {
-      for (int i = 0; i < width; ++i) to[i] = to_compute(from[i]);
-    };
-    each_stretch(first, end, [&](std::int64_t b, std::int64_t d, int lane, int width) {
-      for (int k = 0; k < W; ++k) load(s.a[k] + lane, t.a + at_.a(k, d), width);
-      for (int i = 0; i < K; ++i) load(s.g[i] + lane, t.grad_last + at_.edge(b, i, d), width);
-    });
-    for (std::int64_t l = at_.seq_len - 1; l >= 0; --l) {
-      each_stretch(first, end, [&](std::int64_t b, std::int64_t d, int lane, int width) {
-        for (int k = 0; k < I; ++k) load(s.u[k] + lane, t.u + at_.u(b, l, k, d), width);
-        for (int i = 0; i < K; ++i) {
-          if (l == 0) load(s.h_before[i] + lane, t.h0 + at_.edge(b, i, d), width);
-          else load(s.h_before[i] + lane, t.h + at_.h(b, l - 1, i, d), width);
-        }
-        for (int k = 0; k < G; ++k) {
-          const T* const grad = t.grad_h + t.grad_at(at_, b, l, k, d);
-          C* const g = s.g[K - G + k] + lane;
-          for (int i = 0; i < width; ++i) g[i] = g[i] + factor * to_compute(grad[i]);
-        }
-      });
-      step_back(&s, int(end - first));
-      each_stretch(first, end, [&](std::int64_t b, std::int64_t d, int lane, int width) {
-        for (int k = 0; k < I; ++k) {
-          for (int i = 0; i < width; ++i) t.du[at_.u(b, l, k, d) + i] = to_storage<T>(s.du[k][lane + i]);
-        }
-      });
-    }
-    each_stretch(first, end, [&](std::int64_t b, std::int64_t d, int lane, int width) {
-      for (int i = 0; i < K; ++i) std::copy_n(s.g[i] + lane, width, t.dh0 + at_.edge(b, i, d));
-      for (int k = 0; k < W; ++k) {
-        CompensatedSum<C>* const sums = &sums_[std::size_t(b * at_.a(W, 0) + at_.a(k, d))];
-        for (int i = 0; i < width; ++i) sums[i].sum = s.sum[k][lane + i], sums[i].lost = s.lost[k][lane + i];
-      }
-    });
-  }
-
   const Layout<Cell> at_;
   const bool accumulate_;
   const int vector_bytes_;

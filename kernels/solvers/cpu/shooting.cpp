@@ -109,7 +109,7 @@ class Shooting final : public Run {
 
   /// Every segment from its guess, or from h0.
   void run_all(const RecurrenceTensors<T>& t) {
-    for_each_strip(at_, t, plan_.vector_bytes, plan_.threads, std::int64_t(segments_.size()), [&](Strip<Cell, T>& strip, std::int64_t first, std::int64_t end) {
+    for_each_strip<Strip<Cell, T>>(at_, t, plan_.vector_bytes, plan_.threads, std::int64_t(segments_.size()), [&](Strip<Cell, T>& strip, std::int64_t first, std::int64_t end) {
       for (std::int64_t lane = first; lane < end;) {
         const std::int64_t width = std::min(at_.hidden - lane % at_.hidden, end - lane);
         strip.add(stretch_at(lane, width, false));
@@ -172,7 +172,7 @@ class Shooting final : public Run {
 
   /// The segments of again_, from their new starts, with the product of their Jacobians.
   void run_again(const RecurrenceTensors<T>& t) {
-    for_each_strip(at_, t, plan_.vector_bytes, plan_.threads, std::int64_t(again_.size()), [&](Strip<Cell, T>& strip, std::int64_t first, std::int64_t end) {
+    for_each_strip<Strip<Cell, T>>(at_, t, plan_.vector_bytes, plan_.threads, std::int64_t(again_.size()), [&](Strip<Cell, T>& strip, std::int64_t first, std::int64_t end) {
       for (std::int64_t i = first; i < end;) {
         const std::int64_t lane = again_[std::size_t(i)];
         std::int64_t width = 1;
