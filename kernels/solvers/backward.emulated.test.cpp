@@ -175,7 +175,6 @@ TEST_F(ShootingBackward, RefusesWhatItCannotLaunch) {
   for (const char* solver : {"reduction", "shooting"}) {
     EXPECT_EQ(why_not(solver, {{"threads", 48}}), "policy threads = 48: must be 32, 64, 128, 256 or 512");
     EXPECT_EQ(why_not(solver, {{"channels_a_block", 512}}), "policy channels_a_block = 512: must be a power of two up to 256");
-    EXPECT_EQ(why_not(solver, {{"threads", 512}}).substr(0, 22), "policy threads: needs ");
   }
   p.iteration_limit = 3;
   for (const char* solver : {"reduction", "shooting"}) EXPECT_EQ(why_not(solver, {}), std::string(solver) + " has no iterations to limit");

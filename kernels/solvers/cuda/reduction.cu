@@ -439,18 +439,13 @@ class ReductionRun : public Run {
   static constexpr const char *kName = kShoots ? "shooting" : "reduction", *kPass = "backward";
   static constexpr bool kIterates = false, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem& p) { return Plan(p).workspace_bytes(); }
-  static std::string why_not(const Problem& p) {
-    const std::string fault = kShoots ? adjoint_shooting_why_not(p) : reduction_why_not(p);
-    if (!fault.empty()) return fault;
-    const std::int64_t bytes = Plan(p).shared_bytes(K);
-    return bytes <= kMostSharedBytes ? "" : "policy threads: needs " + std::to_string(bytes) + " bytes of shared memory a block, of " + std::to_string(kMostSharedBytes);
-  }
+  static std::string why_not(const Problem& p) { return kShoots ? adjoint_shooting_why_not(p) : reduction_why_not(p); }
 
   ReductionRun(const Problem& p, Machine& machine)
       : at_(layout_of<Cell>(p)),
         plan_(fitting(p)),
         accumulate_(p.accumulate_da),
-        in_tiles_(is_hopper(machine) && p.hidden * std::int64_t(sizeof(T)) % 16 == 0 && plan_.tile * std::max(I, K) <= kMostTileRows && p.seq_len < kMostTiledSteps),
+        in_tiles_(is_hopper(machine) && p.hidden * std::int64_t(sizeof(T)) % 16 == 0 && p.seq_len < kMostTiledSteps),
         machine_(machine),
         status_(machine, Plan(p).status_bytes()),
         sums_(machine, Plan(p).sums_bytes()),
@@ -497,6 +492,11 @@ class ReductionRun : public Run {
   }
 
  private:
+  // Every policy that is accepted can be launched.
+  static constexpr int kLargestTile = kMostReductionThreads / kPanel<T> * S;
+  static_assert(kLargestTile * std::max(I, K) <= kMostTileRows);
+  static_assert(ReductionShared<Cell, T>::bytes(kMostReductionThreads, kPanel<T>, kLargestTile, kReductionStages, K) <= kMostSharedBytes);
+
   /// A problem's policy, and what follows from it. most_blocks: of a team.
   struct Plan {
     explicit Plan(const Problem& p, int most_blocks = kMostTeamBlocks)
