@@ -197,17 +197,25 @@ class TileMover {
   const std::int64_t b_, first_d_, least_;
 };
 
-/// A value of a page, written for the other blocks of the team, and read by them.
+/// A value of a page, written for the other blocks of the team, and read by them; word by word.
+template <class T>
+struct PageWords {
+  using Word = std::conditional_t<sizeof(T) % 8 == 0, double, float>;
+  static constexpr int kCount = int(sizeof(T) / sizeof(Word));
+  Word words[kCount];
+};
 template <class T>
 PRNN_DEVICE void show_value(T* p, const T& x) {
-  using Word = std::conditional_t<sizeof(T) % 8 == 0, double, float>;
-  PRNN_UNROLL for (int i = 0; i < int(sizeof(T) / sizeof(Word)); ++i) store_for_team(reinterpret_cast<Word*>(p) + i, reinterpret_cast<const Word*>(&x)[i]);
+  PageWords<T> value;
+  memcpy(&value, &x, sizeof x);
+  PRNN_UNROLL for (int i = 0; i < PageWords<T>::kCount; ++i) store_for_team(reinterpret_cast<typename PageWords<T>::Word*>(p) + i, value.words[i]);
 }
 template <class T>
 PRNN_DEVICE T see_value(const T* p) {
-  using Word = std::conditional_t<sizeof(T) % 8 == 0, double, float>;
+  PageWords<T> value;
   T x;
-  PRNN_UNROLL for (int i = 0; i < int(sizeof(T) / sizeof(Word)); ++i) reinterpret_cast<Word*>(&x)[i] = load_shared_by_team(reinterpret_cast<const Word*>(p) + i);
+  PRNN_UNROLL for (int i = 0; i < PageWords<T>::kCount; ++i) value.words[i] = load_shared_by_team(reinterpret_cast<const typename PageWords<T>::Word*>(p) + i);
+  memcpy(&x, &value, sizeof x);
   return x;
 }
 
