@@ -98,25 +98,27 @@ TEST(EveryDeviceBackwardSolver, NamesTheFirstNanInTheOrderOfThePass) {
 
 TEST(EveryDeviceBackwardSolver, AddsToDa) {
   for_every_case([]<class Cell, class T>() {
-    const Problem p = backward_problem(Cell::name, storage_of<T>, 3, 5, 17);
-    for (const std::string& solver : solvers_for(p, machine())) testing::expect_accumulation<Cell, T>(p, solver, machine());
+    for (const std::int64_t batch : {1, 3}) {  // one: some have no second launch then
+      const Problem p = backward_problem(Cell::name, storage_of<T>, batch, 5, 17);
+      for (const std::string& solver : solvers_for(p, machine())) testing::expect_accumulation<Cell, T>(p, solver, machine());
+    }
   });
 }
 
-/// J = 10^8 at every step, and a gradient that stays in range: the products of six steps do not.
+/// J = 10^11 at every step, and a gradient that stays in range: the product of four steps does not.
 TEST(EveryDeviceBackwardSolver, IsRightOrSaysSoWhereProductsOfJacobiansOverflow) {
   for (const Policy& policy : {Policy{}, kTiny}) {
-    Problem p = backward_problem("elman_diag", Storage::f32, 1, 3, 8);
+    Problem p = backward_problem("elman_diag", Storage::f32, 1, 3, 6);
     p.policy = policy;
     for (const std::string& solver : solvers_for(p, machine())) {
       testing::Workbench bench(p, machine());
       for (const char* name : {"u", "h", "h0", "grad_h", "grad_last"}) bench.put(name, std::vector<float>(bench.values<float>(name).size(), 0));
-      bench.put("a", std::vector<float>(bench.values<float>("a").size(), 1e8f));
-      bench.put("grad_last", std::vector<float>(3, 1e-30f));
+      bench.put("a", std::vector<float>(bench.values<float>("a").size(), 1e11f));
+      bench.put("grad_last", std::vector<float>(3, 2e-38f));
       const Outcome outcome = bench.solve(solver);
       if (outcome.converged == std::optional(false)) continue;
       EXPECT_LE(bench.ratio_local(), 16) << testing::describe(solver, p);
-      EXPECT_NEAR(bench.values<float>("dh0")[1], 1e34, 1e29) << testing::describe(solver, p);
+      EXPECT_NEAR(bench.values<float>("dh0")[1] / 2e28, 1, 1e-6) << testing::describe(solver, p);
     }
   }
 }
