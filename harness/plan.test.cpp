@@ -253,7 +253,7 @@ TEST(Plan, SaysBytesReadably) {
 }
 
 // quick.toml stays quick: a timed case takes at most 0.3 s on a CPU, together under a minute.
-TEST(ShippedSuite, QuickHasAtMostAHundredAndEightyFiveCasesToTimeOnACpu) {
+TEST(ShippedSuite, QuickHasAtMostAHundredAndNinetyCasesToTimeOnACpu) {
   std::size_t timed = 0;
   bool fixed_count = false;
   for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/quick.toml"), {})) {
@@ -262,11 +262,11 @@ TEST(ShippedSuite, QuickHasAtMostAHundredAndEightyFiveCasesToTimeOnACpu) {
       fixed_count |= c.problem.iteration_limit && c.expect == Status::wrong;
     }
   }
-  EXPECT_LE(timed, 185u);
+  EXPECT_LE(timed, 190u);
   EXPECT_TRUE(fixed_count);
 }
 
-TEST(ShippedSuite, BackwardAndBothHaveThePeersShapesInBothRegimesAndEveryStorage) {
+TEST(ShippedSuite, BackwardAndBothHaveThePeersShapesInBothRegimesAndLargeOnesInEveryStorage) {
   using Shape = std::array<std::int64_t, 3>;
   std::set<Shape> shapes{{16, 2048, 2048}, {32, 1024, 2048}};
   for (const std::int64_t seq_len : {128, 512, 2048, 8192, 32768}) shapes.insert({1, 64, seq_len});
@@ -282,10 +282,16 @@ TEST(ShippedSuite, BackwardAndBothHaveThePeersShapesInBothRegimesAndEveryStorage
       of_the_loss[p.grad + " " + p.regime] += Shape{p.batch, p.hidden, p.seq_len} == Shape{8, 4096, 2048};
       if (p.grad == "all") found[p.cell + " " + std::string(to_string(p.storage)) + " " + p.regime].insert({p.batch, p.hidden, p.seq_len});
     }
-    EXPECT_EQ(found.size(), 2u * 4 * 2) << pass;
-    for (const auto& [axes, its] : found) EXPECT_EQ(its, shapes) << pass << " " << axes;
+    std::set<std::string> seen;
+    for (const auto& [axes, its] : found) {
+      seen.insert(axes.substr(axes.find(' ') + 1));
+      const bool large = axes.find("f16 ") != std::string::npos && axes.find("bf16") == std::string::npos, largest = axes.find("f64") != std::string::npos;
+      EXPECT_EQ(its, large ? (std::set<Shape>{{8, 4096, 2048}, {8, 4096, 8192}}) : largest ? (std::set<Shape>{{8, 4096, 2048}}) : shapes) << pass << " " << axes;
+    }
+    EXPECT_EQ(found.size(), 2 * seen.size()) << "every cell";
+    EXPECT_EQ(seen, (std::set<std::string>{"f32 paper", "f32 corners", "bf16 paper", "bf16 corners", "f16 paper", "f64 paper"})) << pass;
     of_the_loss.erase("all paper"), of_the_loss.erase("all corners");
-    EXPECT_EQ(of_the_loss, (std::map<std::string, std::size_t>{{"output paper", 2 * 4}, {"output corners", 2 * 4}, {"squares paper", 2 * 4}})) << pass;
+    EXPECT_EQ(of_the_loss, (std::map<std::string, std::size_t>{{"output paper", 2 * 2}, {"output corners", 2 * 2}, {"squares paper", 2 * 2}})) << pass;
   }
 }
 
