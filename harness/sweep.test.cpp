@@ -734,9 +734,12 @@ TEST_F(SweepTest, TheErrorEndToEndIsOfEachOutputAndNoVerdict) {
       for (std::size_t which = 0; which < 3; ++which) {
         ASSERT_TRUE(*errors[which]);
         const double error = (*errors[which])->abs_max.value();
-        if (i == 3) EXPECT_GT(error, 1e-3) << which;
-        else if (i == which) EXPECT_NEAR(error, 1, 1e-4);
-        else EXPECT_LT(error, 1e-4) << i << " " << which;
+        const ErrorSize& sound = *(which == 0 ? result.rows[4].error_end_to_end->du : which == 1 ? result.rows[4].error_end_to_end->da : result.rows[4].error_end_to_end->dh0);
+        const double most = 16 * sound.abs_max.value();  // c of design section 6, of a solver that nobody damaged
+        const double adding = unit_roundoff_v<float> * (1 + sound.abs_max.value() / sound.rel_max.value());
+        if (i == 3) EXPECT_GT(error, most) << which;
+        else if (i == which) EXPECT_NEAR(error, 1, most + adding);
+        else EXPECT_LE(error, most) << i << " " << which;
       }
     }
     EXPECT_EQ(result.rows[4].status, Status::ok);

@@ -124,7 +124,7 @@ TYPED_TEST(EveryCell, VectorJacobianProductIsTheTransposedJacobianForEveryArgume
     multiply_transposed(derivatives.by_a, other.h, by_a);
     multiply_transposed(derivatives.by_u, other.h, by_u);
     const auto expect_same = [&](int n, const Mp& reverse, double rounded) {
-      EXPECT_LE(abs(Mp(reverse - grad[n])), Mp(1e-45) * size * size) << "component " << n;
+      EXPECT_LE(abs(Mp(reverse - grad[n])), 64 * std::numeric_limits<Mp>::epsilon() * size * size) << "component " << n;
       EXPECT_LT(std::fabs(rounded - static_cast<double>(grad[n])), 64 * 0x1p-53 * size * size) << "component " << n;
     };
     for (int n = 0; n < K; ++n) expect_same(n, grad_h[n], by_h[n]);
