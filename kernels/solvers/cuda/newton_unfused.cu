@@ -50,9 +50,9 @@ struct Unfused {
   RecurrenceTensors<T> tensors;
   C* iterate;               // [B, L, kState, D]
   Element<C, K>* elements;  // [B D, L]
-  std::int64_t* first_bad;  // [B D]: first step that is not finite; L: none
-  int* failed;              // [B D]: number of the last iterate at which a step did not pass
-  int* unfinished;          // [B D]: number of the last iterate after which the channel has to go on
+  std::int64_t* first_bad;  // [B D]: first step that is not finite; beyond the last: none
+  int* failed;              // [B D]: number of the last iterate at which a step did not pass, -1: none
+  int* unfinished;          // [B D]: number of the last iterate after which the channel has to go on, -1: none
   UnfusedStatus* status;
   double* trace;  // [2, kUnfusedTraced] or null
 };
@@ -87,19 +87,6 @@ void scan(void*, std::int64_t, E* elements, std::int64_t count, Stream stream) {
 inline constexpr int kScanLaunches = 1;
 #endif
 
-/// A thread a channel: who is dead from the start, and a clean status.
-template <class Cell, class T>
-PRNN_KERNEL start_kernel(Unfused<Cell, T> w) {
-  const std::int64_t channel = block_index() * thread_count() + thread_index(), b = channel / w.at.hidden, d = channel % w.at.hidden;
-  if (channel == 0) *w.status = {kNowhere, 0, -1, 0};
-  if (channel >= w.at.channels()) return;
-  compute_t<T> a[Cell::kWeights], h[Cell::kState];
-  load_weights(w.at, w.tensors.a, d, a);
-  load_start(w.at, w.tensors, b, d, a, h);
-  w.first_bad[channel] = all_finite(h) ? w.at.seq_len : 0;
-  w.failed[channel] = w.unfinished[channel] = -1;
-}
-
 /// f(0, u_l) -> h [kState]. Returns whether the inputs are finite.
 template <class Cell, class T>
 PRNN_DEVICE bool guess(const Unfused<Cell, T>& w, std::int64_t b, std::int64_t l, std::int64_t d, compute_t<T> (&h)[Cell::kState]) {
@@ -112,14 +99,22 @@ PRNN_DEVICE bool guess(const Unfused<Cell, T>& w, std::int64_t b, std::int64_t l
   return is_finite(u[0]);
 }
 
-/// A thread a step of a channel: the guess, and the channels' first non-finite inputs.
+/// A thread a step of a channel: the guess, a clean status, and the channels' first non-finite inputs, 0 where weights or h0 are not finite.
 template <class Cell, class T>
 PRNN_KERNEL guess_kernel(Unfused<Cell, T> w) {
   const std::int64_t position = block_index() * thread_count() + thread_index(), d = position % w.at.hidden, row = position / w.at.hidden;
   const std::int64_t b = row / w.at.seq_len, l = row % w.at.seq_len;
   if (b >= w.at.batch) return;
+  if (position == 0) *w.status = {kNowhere, 0, -1, 0};
   compute_t<T> h[Cell::kState];
-  if (!guess(w, b, l, d, h)) atomic_min(w.first_bad + b * w.at.hidden + d, l);
+  bool good = true;
+  if (l == 0) {
+    compute_t<T> a[Cell::kWeights];
+    load_weights(w.at, w.tensors.a, d, a);
+    load_start(w.at, w.tensors, b, d, a, h);
+    good = all_finite(h);
+  }
+  if (!guess(w, b, l, d, h) || !good) atomic_min(w.first_bad + b * w.at.hidden + d, l);
   PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) w.iterate[w.at.h(b, l, i, d)] = h[i];
 }
 
@@ -275,7 +270,7 @@ class NewtonUnfused final : public Run {
   NewtonUnfused(const Problem& p, Machine& machine) : NewtonUnfused(p, machine, Sizes(p)) {}
 
   int launches() const override {
-    const int around = 3;                               // start, guess, store
+    const int around = 2;                               // guess, store
     if (limit_ < 0) return around + 5 + kScanLaunches;  // as recorded: assemble and decide before the loop, then scan, update, assemble, decide in it
     return around + limit_ * (2 + kScanLaunches);
   }
@@ -372,7 +367,9 @@ class NewtonUnfused final : public Run {
     prnn::PRNN_BACKEND::launch(kernel, ceil_div(count, kElementwiseThreads), kElementwiseThreads, 0, stream, w);
   }
   void begin(const Unfused<Cell, T>& w, Stream stream) {
-    elementwise(&start_kernel<Cell, T>, w, stream, at_.channels());
+    fill_async(w.first_bad, 0x7f, first_bad_.bytes(), stream);  // beyond any step
+    fill_async(w.failed, 0xff, failed_.bytes(), stream);        // -1
+    fill_async(w.unfinished, 0xff, unfinished_.bytes(), stream);
     elementwise(&guess_kernel<Cell, T>, w, stream, at_.channels() * at_.seq_len);
   }
   void assemble(const Unfused<Cell, T>& w, Stream stream, int number) {
