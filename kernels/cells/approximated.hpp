@@ -8,6 +8,7 @@ namespace prnn {
 template <class Cell>
 struct Approximated : Cell {
   static constexpr int kState = Cell::kState, kWeights = Cell::kWeights, kInputs = Cell::kInputs;
+  using Gate = Approx;  // of step_values()
 
   PRNN_HD static void step(const float (&h)[kState], const float (&a)[kWeights], const float (&u)[kInputs], float (&h_next)[kState]) {
     Approx x[kState], w[kWeights], in[kInputs], y[kState];

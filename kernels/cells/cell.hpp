@@ -57,46 +57,6 @@ PRNN_HD inline void step_vjp(const T (&h)[Cell::kState], const T (&a)[Cell::kWei
   for (int i = 0; i < I; ++i) grad_u[i] = product(K + W + i);
 }
 
-/// df/dh [kState, kState], df/da [kState, kWeights], df/du [kState, kInputs] at a point.
-template <class Cell, class T>
-struct Derivatives {
-  T by_h[Cell::kState][Cell::kState], by_a[Cell::kState][Cell::kWeights], by_u[Cell::kState][Cell::kInputs];
-};
-
-/// All derivatives of one step, each result's in reverse: a third of a Dual's operations where a compiler sees through the tape (nvcc; GCC does not, and
-/// makes no vectors of it).
-template <class Cell, class T>
-PRNN_HD inline Derivatives<Cell, T> step_derivatives(const T (&h)[Cell::kState], const T (&a)[Cell::kWeights], const T (&u)[Cell::kInputs]) {
-  constexpr int K = Cell::kState, W = Cell::kWeights, I = Cell::kInputs;
-  using X = Traced<T>;
-  typename X::Trace tape;
-  X xh[K], xa[W], xu[I], y[K];
-  for (int i = 0; i < K; ++i) xh[i] = X::variable(h[i], &tape);
-  for (int i = 0; i < W; ++i) xa[i] = X::variable(a[i], &tape);
-  for (int i = 0; i < I; ++i) xu[i] = X::variable(u[i], &tape);
-  Cell::step(xh, xa, xu, y);
-  Derivatives<Cell, T> all;
-  for (int j = 0; j < K; ++j) {
-    Adjoints<T, X::kMostNodes> adjoints;
-    if (y[j].node >= 0) adjoints.add(y[j].node, T(1));
-    tape.go_back(adjoints);
-    for (int i = 0; i < K; ++i) all.by_h[j][i] = adjoints[i];
-    for (int i = 0; i < W; ++i) all.by_a[j][i] = adjoints[K + i];
-    for (int i = 0; i < I; ++i) all.by_u[j][i] = adjoints[K + W + i];
-  }
-  return all;
-}
-
-/// g [J] -> transposed x g [N]; by [J, N].
-template <class T, int J, int N>
-PRNN_HD inline void multiply_transposed(const T (&by)[J][N], const T (&g)[J], T (&out)[N]) {
-  for (int n = 0; n < N; ++n) {
-    T sum = by[0][n] * g[0];
-    for (int j = 1; j < J; ++j) sum = by[j][n] * g[j] + sum;
-    out[n] = sum;
-  }
-}
-
 /// One step in double with what bounds its rounding: value [kState], |J| [kState, kState], and g [kState] of design section 6,
 /// g_i = u_c (|f_i| + sum_k |df_i/dp_k| |p_k|) + sum_k |df_i/dgate_k| gate_error, p_k the argument of gate k.
 template <class Cell>

@@ -10,6 +10,7 @@
 #include <Eigen/Core>
 
 #include "kernels/cells/all.hpp"
+#include "kernels/cells/graph.hpp"
 #include "kernels/cells/testing.hpp"
 #include "reference/mp.hpp"
 #include "reference/thresholds.hpp"
@@ -114,15 +115,16 @@ TYPED_TEST(EveryCell, VectorJacobianProductIsTheTransposedJacobianForEveryArgume
       EXPECT_LE(abs(Mp(grad[n] - expected)), error) << "component " << n;
       EXPECT_LT(std::fabs(by[n] - static_cast<double>(grad[n])), 64 * 0x1p-53 * size * size) << "component " << n;
     }
-    // The same derivatives in reverse, of each result: to 50 digits in 50, and as rounded in double.
-    const Derivatives<Cell, Mp> true_derivatives = step_derivatives<Cell, Mp>(h, a, u);
-    const Derivatives<Cell, double> derivatives = step_derivatives<Cell>(point.h, point.a, point.u);
-    multiply_transposed(true_derivatives.by_h, g, grad_h);
-    multiply_transposed(true_derivatives.by_a, g, grad_a);
-    multiply_transposed(true_derivatives.by_u, g, grad_u);
-    multiply_transposed(derivatives.by_h, other.h, by_h);
-    multiply_transposed(derivatives.by_a, other.h, by_a);
-    multiply_transposed(derivatives.by_u, other.h, by_u);
+    // The same derivatives backwards along the step's graph: to 50 digits in 50, and as rounded in double.
+    const auto by_graph = [&]<class T>(const T(&h)[K], const T(&a)[W], const T(&u)[I], const T(&g)[K], T(&grad_h)[K], T(&grad_a)[W], T(&grad_u)[I]) {
+      const StepValues<Cell, T> values = step_values<Cell>(h, a, u);
+      T jacobian[K][K];
+      step_jacobian<Cell>(values, jacobian);
+      multiply_transposed(jacobian, g, grad_h);
+      step_gradients<Cell>(values, g, grad_a, grad_u);
+    };
+    by_graph(h, a, u, g, grad_h, grad_a, grad_u);
+    by_graph(point.h, point.a, point.u, other.h, by_h, by_a, by_u);
     const auto expect_same = [&](int n, const Mp& reverse, double rounded) {
       EXPECT_LE(abs(Mp(reverse - grad[n])), 64 * std::numeric_limits<Mp>::epsilon() * size * size) << "component " << n;
       EXPECT_LT(std::fabs(rounded - static_cast<double>(grad[n])), 64 * 0x1p-53 * size * size) << "component " << n;

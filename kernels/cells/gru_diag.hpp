@@ -14,7 +14,7 @@ struct GruDiag {
 
   // h [1], a [3] = (a_z, a_r, a_c), u [3] = (u_z, u_r, u_c) -> h_next [1]
   template <class S, class P>
-  PRNN_HD static void step(const S (&h)[kState], const P (&a)[kWeights], const P (&u)[kInputs], S (&h_next)[kState]) {
+  PRNN_HD static constexpr void step(const S (&h)[kState], const P (&a)[kWeights], const P (&u)[kInputs], S (&h_next)[kState]) {
     const S z = sigmoid(a[0] * h[0] + u[0]);
     const S r = sigmoid(a[1] * h[0] + u[1]);
     const S c = tanh_gate(a[2] * (h[0] * r) + u[2]);

@@ -17,7 +17,7 @@ struct LstmCifgDiag {
 
   // h [2] = (c, h), a [5] = (a_f, a_o, a_z, c_f, c_o), u [3] = (u_f, u_o, u_z) -> h_next [2]
   template <class S, class P>
-  PRNN_HD static void step(const S (&h)[kState], const P (&a)[kWeights], const P (&u)[kInputs], S (&h_next)[kState]) {
+  PRNN_HD static constexpr void step(const S (&h)[kState], const P (&a)[kWeights], const P (&u)[kInputs], S (&h_next)[kState]) {
     const S f = sigmoid(a[0] * h[1] + u[0] + a[3] * h[0]);
     const S z = tanh_gate(a[2] * h[1] + u[2]);
     const S c = f * h[0] + (P(1) - f) * z;

@@ -1,7 +1,6 @@
 // scalar.hpp: the numbers a cell computes with: storage types, compute types, gates, and dual numbers that derive its Jacobian.
 #pragma once
 
-#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
@@ -139,6 +138,7 @@ struct Approx {
   float x;
   Approx() = default;
   PRNN_HD Approx(float value) : x(value) {}
+  PRNN_HD explicit operator float() const { return x; }
 };
 PRNN_HD inline Approx operator+(Approx a, Approx b) { return a.x + b.x; }
 PRNN_HD inline Approx operator-(Approx a, Approx b) { return a.x - b.x; }
@@ -241,94 +241,6 @@ PRNN_HD Dual<T, N> tanh_gate(const Dual<T, N>& x) {
   Dual<T, N> r(t);
   for (int n = 0; n < N; ++n) r.slope[n] = dt * x.slope[n];
   return r;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Traced numbers: each operation is noted on a tape, and gradients go back along it: as many operations as the step's own, however many numbers it
-// depends on. nvcc sees through the tape, every index being a constant to it: what is left are the products that one would write by hand.
-
-/// Adjoints of a tape's nodes: derivatives of some sum of results by each.
-template <class T, int kNodes>
-struct Adjoints {
-  T value[kNodes];
-  bool reached[kNodes] = {};  // else 0; known to the compiler, which could not leave out a product with 0
-
-  PRNN_HD void add(int node, const T& x) {
-    value[node] = reached[node] ? value[node] + x : x;
-    reached[node] = true;
-  }
-  PRNN_HD T operator[](int node) const { return reached[node] ? value[node] : T(0); }
-};
-
-/// kNodes: variables and operations of a step, at most.
-template <class T, int kNodes>
-struct Tape {
-  int count = 0;
-  int parent[kNodes][2];  // of each node; -1: none
-  T slope[kNodes][2];     // by them
-
-  PRNN_HD int note(int x, const T& by_x, int y, const T& by_y) {
-    assert(count < kNodes);
-    parent[count][0] = x;
-    parent[count][1] = y;
-    slope[count][0] = by_x;
-    slope[count][1] = by_y;
-    return count++;
-  }
-  /// In: of the results. Out: of everything.
-  PRNN_HD void go_back(Adjoints<T, kNodes>& adjoints) const {
-    PRNN_UNROLL for (int i = kNodes - 1; i >= 0; --i) {
-      if (i >= count || !adjoints.reached[i]) continue;
-      PRNN_UNROLL for (int side = 0; side < 2; ++side) {
-        if (parent[i][side] >= 0) adjoints.add(parent[i][side], adjoints.value[i] * slope[i][side]);
-      }
-    }
-  }
-};
-
-template <class T>
-struct Traced {
-  static constexpr int kMostNodes = 40;
-  using Trace = Tape<T, kMostNodes>;
-  T value;
-  int node = -1;  // -1: a constant
-  Trace* tape = nullptr;
-
-  Traced() = default;
-  PRNN_HD Traced(const T& constant) : value(constant) {}
-  PRNN_HD Traced(const T& value, int node, Trace* tape) : value(value), node(node), tape(tape) {}
-  PRNN_HD static Traced variable(const T& value, Trace* tape) { return {value, tape->note(-1, T(0), -1, T(0)), tape}; }
-  /// value = f(x, y).
-  PRNN_HD static Traced noted(const T& value, const Traced& x, const T& by_x, const Traced& y, const T& by_y) {
-    Trace* const tape = x.tape ? x.tape : y.tape;
-    return {value, tape->note(x.node, by_x, y.node, by_y), tape};
-  }
-};
-template <class T>
-PRNN_HD Traced<T> operator+(const Traced<T>& x, const Traced<T>& y) {
-  return Traced<T>::noted(x.value + y.value, x, T(1), y, T(1));
-}
-template <class T>
-PRNN_HD Traced<T> operator-(const Traced<T>& x, const Traced<T>& y) {
-  return Traced<T>::noted(x.value - y.value, x, T(1), y, T(-1));
-}
-template <class T>
-PRNN_HD Traced<T> operator*(const Traced<T>& x, const Traced<T>& y) {
-  return Traced<T>::noted(x.value * y.value, x, y.value, y, x.value);
-}
-template <class T>
-PRNN_HD Traced<T> operator-(const Traced<T>& x) {
-  return Traced<T>::noted(-x.value, x, T(-1), T(0), T(0));
-}
-template <class T>
-PRNN_HD Traced<T> sigmoid(const Traced<T>& x) {
-  const T s = sigmoid(x.value);
-  return Traced<T>::noted(s, x, s * (T(1) - s), T(0), T(0));
-}
-template <class T>
-PRNN_HD Traced<T> tanh_gate(const Traced<T>& x) {
-  const T t = tanh_gate(x.value);
-  return Traced<T>::noted(t, x, T(1) - t * t, T(0), T(0));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -79,12 +79,14 @@ double state_ratio(const Problem& p, Machine& machine, const Tensors& t) {
 }
 
 /// Largest ratios of du, da and dh0, in this order, at worst [3].
-template <class Cell>
+template <class Cell, bool kApproximate>
 PRNN_KERNEL judge_gradients_kernel(Layout<Cell> at, AnyStorage<BackwardTensors> tensors, GradientTerms* terms, double* worst) {
   const std::int64_t channel = block_index() * thread_count() + thread_index();
   if (channel >= at.channels()) return;
   double du = 0, dh0 = 0;
-  tensors.visit([&]<class T>(const BackwardTensors<T>& t) { judge_gradients<Cell, T, false>(at, t, channel / at.hidden, channel % at.hidden, terms, du, dh0); });
+  tensors.visit([&]<class T>(const BackwardTensors<T>& t) {
+    judge_gradients<Cell, T, kApproximate && !std::is_same_v<T, double>>(at, t, channel / at.hidden, channel % at.hidden, terms, du, dh0);
+  });
   if (!(du <= 0)) atomic_max_magnitude(worst, du);
   if (!(dh0 <= 0)) atomic_max_magnitude(worst + 2, dh0);
 }
@@ -106,8 +108,8 @@ LocalRatios gradient_ratios(const Problem& p, Machine& machine, const Tensors& t
   double ratios[3];
   const Buffer worst(machine, sizeof ratios), terms(machine, p.batch * weights * std::int64_t(sizeof(GradientTerms)));
   machine.fill(worst.data(), 0, sizeof ratios);
-  if (p.gates == "approx") throw DeviceError("gradients with approximate gates are judged on the CPU alone");  // no solver here has them
-  launch(&judge_gradients_kernel<Cell>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at, tensors, terms.as<GradientTerms>(), worst.as<double>());
+  launch(p.gates == "approx" ? &judge_gradients_kernel<Cell, true> : &judge_gradients_kernel<Cell, false>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at,
+         tensors, terms.as<GradientTerms>(), worst.as<double>());
   launch(&judge_weights_kernel<Cell>, (weights + kThreads - 1) / kThreads, kThreads, 0, machine.stream(), at, tensors, terms.as<GradientTerms>(), worst.as<double>());
   machine.download(ratios, worst.data(), sizeof ratios);
   return {.h = {}, .du = ratios[0], .da = ratios[1], .dh0 = ratios[2]};

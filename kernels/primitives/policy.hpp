@@ -183,7 +183,7 @@ PRNN_HD constexpr int reduction_panel(std::int64_t storage_bytes) { return stora
 PRNN_HD constexpr int reduction_steps(int state, std::int64_t storage_bytes) {
   if (storage_bytes == 8) return state >= 2 ? 1 : 2;
   if (storage_bytes == 4) return state >= 2 ? 3 : 4;
-  return state >= 2 ? 4 : 6;
+  return state >= 2 ? 4 : 8;
 }
 
 /// Wide blocks, as long as every multiprocessor has one (f32 with two states: two); where one is all it gets, a large one. Measured on an H200.

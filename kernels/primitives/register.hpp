@@ -20,7 +20,7 @@ template <class Run>
 std::string why_not(const Problem& p) {
   if (p.gates != "approx") return Run::why_not(p);
   if (p.storage == Storage::f64) return "double has no approximate gates";
-  if constexpr (requires { Run::kApproximates; }) return Run::why_not(p);
+  if constexpr (requires { requires Run::kApproximates; }) return Run::why_not(p);
   return std::string(Run::kName) + " has exact gates alone";
 }
 /// The pass of a Run class: its kPass, else forward.

@@ -50,6 +50,25 @@ TEST(EveryDeviceBackwardSolver, IsRightAtEveryShapeStorageAndGradUnderEverySched
   });
 }
 
+TEST(ApproximateGatesBackward, AreThatOfReductionAlone) {
+  for_every_case([&]<class Cell, class T>() {
+    Problem exact = backward_problem(Cell::name, storage_of<T>, 2, 8, 37), approx = exact;
+    approx.gates = "approx";
+    for (const std::string& solver : solvers_for(exact, machine())) {
+      const std::string reason = find_solver(solver, machine().device(), approx)->why_not(approx);
+      EXPECT_EQ(reason, exact.storage == Storage::f64 ? "double has no approximate gates" : solver == "reduction" ? "" : solver + " has exact gates alone");
+      if (!reason.empty()) continue;
+      testing::Workbench one(exact, machine()), other(approx, machine());
+      one.solve(solver);
+      EXPECT_FALSE(other.solve(solver).nonfinite);
+      EXPECT_LE(find_op(approx.op).local_ratios(approx, machine(), other.tensors).worst(), testing::kMostRatio) << Cell::name;
+      if (sizeof(T) == 4) {
+        EXPECT_NE(one.bytes("da"), other.bytes("da")) << Cell::name;
+      }
+    }
+  });
+}
+
 TEST(EveryDeviceBackwardSolver, GivesTheSameBitsUnderEverySchedule) {
   AllCells::for_each([]<class Cell>() {
     for (const Policy& policy : {Policy{}, kTiny}) {

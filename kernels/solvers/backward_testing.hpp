@@ -37,6 +37,7 @@ inline std::string describe(const std::string& solver, const Problem& p) {
          std::to_string(p.seq_len) + (p.policy.empty() ? "" : " tiny");
 }
 
+inline constexpr double kMostRatio = 16;  // c of design section 6
 inline constexpr const char* kGradients[] = {"du", "da", "dh0"};
 
 /// Largest errors over bounds of finite gradients: the reverse recursion in double, channel by channel.
@@ -100,7 +101,6 @@ LocalRatios plain_ratios(const Workbench& bench) {
 /// Right, by the op's test and by plain_ratios(), which agree; the same bits again; inputs untouched.
 template <class Cell, class T>
 void expect_right_gradients(const Problem& p, const std::string& solver, Machine& machine) {
-  constexpr double kMost = 16;  // c of design section 6
   const std::string where = describe(solver, p);
   Workbench bench(p, machine);
   std::vector<std::vector<unsigned char>> inputs, outputs;
@@ -112,7 +112,7 @@ void expect_right_gradients(const Problem& p, const std::string& solver, Machine
   EXPECT_NE(outcome.converged, std::optional(false)) << where;
   const LocalRatios found = find_op(p.op).local_ratios(p, machine, bench.tensors), plain = plain_ratios<Cell, T>(bench);
   EXPECT_FALSE(found.h) << where;
-  EXPECT_LE(found.worst(), kMost) << where;
+  EXPECT_LE(found.worst(), kMostRatio) << where;
   // Both are in double, whose own error is so much of the bound: a GPU contracts multiply-adds, and da are two kinds of sum.
   const double slack = 2 * gate_error_v<double> / gate_error_v<compute_t<T>>;
   EXPECT_NEAR(found.du.value(), plain.du.value(), slack) << where;

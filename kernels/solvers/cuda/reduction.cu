@@ -17,6 +17,8 @@
 // is linear: where one fails, the true starts are x_r = e_{r-1} + P_{r-1} (x_{r-1} - s_{r-1}), and one more run from them is the last.
 #include <vector>
 
+#include "kernels/cells/approximated.hpp"
+#include "kernels/cells/graph.hpp"
 #include "kernels/primitives/adjoint.cuh"
 #include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/register.hpp"
@@ -35,12 +37,12 @@ template <class T>
 inline constexpr int kPanel = reduction_panel(sizeof(T));
 
 /// What the blocks of a team show each other, in global memory: of stretch r of team i at [i, r].
-template <class Cell, class C>
+template <class C, int K>
 struct StretchPages {
-  State<C, Cell::kState>*starts, *ends;  // [teams, R, lanes]: s and e
-  Affine<C, Cell::kState>* products;     // [teams, R, lanes]: P, without offsets
-  CompensatedSum<C>* sums;               // [teams, R, kWeights, lanes]: da
-  TeamBarrier* barriers;                 // [teams]
+  State<C, K>*starts, *ends;  // [teams, R, lanes]: s and e
+  Affine<C, K>* products;     // [teams, R, lanes]: P, without offsets
+  CompensatedSum<C>* sums;    // [teams, R, kWeights, lanes]: da
+  TeamBarrier* barriers;      // [teams]
 };
 
 /// How a sequence is cut. length and overlap: whole tiles, so that a tile belongs to a stretch or does not.
@@ -99,7 +101,9 @@ PRNN_DEVICE void walk_back(const Layout<Cell>& at, const BackwardTensors<T>& t, 
     load_point<Cell>(at, t, place.b, l, place.d, h_before, a, u);
     add_grad_h<Cell>(at, t, place.b, l, place.d, x);
     guard_adjoint<Cell>(h_before, a, u, x);
-    multiply_transposed(step_derivatives<Cell, C>(h_before, a, u).by_h, x, before);
+    C jacobian[Cell::kState][Cell::kState];
+    step_jacobian<Cell>(step_values<Cell>(h_before, a, u), jacobian);
+    multiply_transposed(jacobian, x, before);
     PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) x[i] = before[i];
   }
 }
@@ -223,7 +227,7 @@ PRNN_DEVICE T see_value(const T* p) {
 template <class Cell, class T, bool kShoots>
 PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
     reduction_kernel(Layout<Cell> at, BackwardTensors<T> t, PRNN_GRID_CONSTANT const BackwardMaps maps, bool in_tiles, int lanes, int stages, Team team, Stretches cut,
-                     StretchPages<Cell, compute_t<T>> pages, CompensatedSum<compute_t<T>>* sums, bool accumulate, ReductionStatus* status) {
+                     StretchPages<compute_t<T>, Cell::kState> pages, CompensatedSum<compute_t<T>>* sums, bool accumulate, ReductionStatus* status) {
   using C = compute_t<T>;
   using Map = Affine<C, Cell::kState>;
   constexpr int K = Cell::kState, W = Cell::kWeights, I = Cell::kInputs, P = kPanel<T>, S = reduction_steps(K, sizeof(T));
@@ -252,10 +256,12 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
   mover.send_first(first, stage);
   load_weights(at, t.a, place.d, a);
   PRNN_UNROLL for (int k = 0; k < W; ++k) poison = C(0) * a[k] + poison;
+  C nan_last = C(0);  // what is not finite in one component of an adjoint makes all of them NaN: a result need not depend on every input
   PRNN_UNROLL for (int i = 0; i < K; ++i) {
-    const C last = load(t.grad_last + at.edge(b, i, place.d));
-    x.x[i] = guesses ? C(0) : C(0) * last + last;
+    x.x[i] = guesses ? C(0) : load(t.grad_last + at.edge(b, i, place.d));
+    nan_last = C(0) * x.x[i] + nan_last;
   }
+  PRNN_UNROLL for (int i = 0; i < K; ++i) x.x[i] = x.x[i] + nan_last;
   if (thread_index() == 0) status[block] = {kNowhere, 0, 0, 0};
 
   /// da of weight k and channel c of the block: in the end the batch's, or on the way there.
@@ -284,32 +290,33 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
       T* const u_at = mover.place_of(stage, panel) + own * I * P + lane % P;
       const T* const h_at = mover.place_of(stage, panel) + (tile * I + own * K) * P + lane % P;
       const T* const grad_at = mover.place_of(stage, panel) + (tile * (I + K) + own * G) * P + lane % P;
-      Derivatives<Cell, C> step[S];
-      C grad_h[S][K];
+      StepValues<Cell, C> step[S];
+      C jacobian[S][K][K], grad_h[S][K], u[S][I], before[S][K];
       Map all;
-      PRNN_UNROLL for (int s = S - 1; s >= 0; --s) {
-        C u[I], before[K], nan = poison;
-        PRNN_UNROLL for (int k = 0; k < I; ++k) {
-          u[k] = widen(u_at[(s * I + k) * P]);
-          nan = C(0) * u[k] + nan;
-        }
-        PRNN_UNROLL for (int i = 0; i < K; ++i) before[i] = widen(h_at[(s * K + i) * P]);
-        if (last_tile && low + s == 0) {
-          PRNN_UNROLL for (int i = 0; i < K; ++i) before[i] = load(t.h0 + at.edge(b, i, place.d));
-        }
+      PRNN_UNROLL for (int s = 0; s < S; ++s) {
+        PRNN_UNROLL for (int k = 0; k < I; ++k) u[s][k] = widen(u_at[(s * I + k) * P]);
         PRNN_UNROLL for (int i = 0; i < K; ++i) {
-          nan = C(0) * before[i] + nan;
-          grad_h[s][i] = C(0);
-          if (i < K - G) continue;
-          grad_h[s][i] = t.grad_factor() * widen(grad_at[(s * G + i - (K - G)) * P]);
-          nan = C(0) * grad_h[s][i] + nan;
+          before[s][i] = widen(h_at[(s * K + i) * P]);
+          grad_h[s][i] = i < K - G ? C(0) : t.grad_factor() * widen(grad_at[(s * G + i - (K - G)) * P]);
         }
-        grad_h[s][0] = grad_h[s][0] + nan;
-        step[s] = step_derivatives<Cell, C>(before, a, u);
+      }
+      if (last_tile) {
+        PRNN_UNROLL for (int s = 0; s < S; ++s) {
+          if (low + s != 0) continue;
+          PRNN_UNROLL for (int i = 0; i < K; ++i) before[s][i] = load(t.h0 + at.edge(b, i, place.d));
+        }
+      }
+      // Steps before the sequence have maps too; only other such steps use them.
+      PRNN_UNROLL for (int s = S - 1; s >= 0; --s) {
+        C nan = poison;
+        PRNN_UNROLL for (int k = 0; k < I; ++k) nan = C(0) * u[s][k] + nan;
+        PRNN_UNROLL for (int i = 0; i < K; ++i) nan = C(0) * before[s][i] + (C(0) * grad_h[s][i] + nan);
+        PRNN_UNROLL for (int i = 0; i < K; ++i) grad_h[s][i] = grad_h[s][i] + nan;
+        step[s] = step_values<Cell>(before[s], a, u[s]);
+        step_jacobian<Cell>(step[s], jacobian[s]);
         Map map;
-        multiply_transposed(step[s].by_h, grad_h[s], map.offset);
-        PRNN_UNROLL for (int i = 0; i < K; ++i) { PRNN_UNROLL for (int j = 0; j < K; ++j) map.jacobian[i][j] = step[s].by_h[j][i]; }
-        if (last_tile && low + s < 0) map = Map::identity();  // a step before the sequence
+        multiply_transposed(jacobian[s], grad_h[s], map.offset);
+        PRNN_UNROLL for (int i = 0; i < K; ++i) { PRNN_UNROLL for (int j = 0; j < K; ++j) map.jacobian[i][j] = jacobian[s][j][i]; }
         all = s == S - 1 ? map : compose(all, map);
       }
       Map* const published = shared.maps + odd * thread_count() + lane;
@@ -351,18 +358,24 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
         x = carry;
         walk_back(at, t, place, top, low + S - 1, x.x);
       }
-      PRNN_UNROLL for (int s = S - 1; s >= 0; --s) {
-        C g[K], by_a[W], by_u[I];
-        if (last_tile && low + s < 0) continue;
-        PRNN_UNROLL for (int i = 0; i < K; ++i) g[i] = x.x[i] + grad_h[s][i];
-        multiply_transposed(step[s].by_h, g, x.x);
-        multiply_transposed(step[s].by_a, g, by_a);
-        multiply_transposed(step[s].by_u, g, by_u);
-        PRNN_UNROLL for (int k = 0; k < W; ++k) sum[k] = sum[k] + by_a[k];
-        PRNN_UNROLL for (int k = 0; k < I; ++k) store(u_at + (s * I + k) * P, by_u[k]);
-        if (!last_tile || low + s > 0 || !exists) continue;
-        PRNN_UNROLL for (int i = 0; i < K; ++i) t.dh0[at.edge(b, i, d)] = x.x[i];
-      }
+      const auto own_gradients = [&]<bool kLastTile>() {
+        PRNN_UNROLL for (int s = S - 1; s >= 0; --s) {
+          C g[K], by_a[W], by_u[I];
+          if (kLastTile && low + s < 0) continue;
+          PRNN_UNROLL for (int i = 0; i < K; ++i) g[i] = x.x[i] + grad_h[s][i];
+          multiply_transposed(jacobian[s], g, x.x);
+          step_gradients<Cell>(step[s], g, by_a, by_u);
+          PRNN_UNROLL for (int k = 0; k < W; ++k) sum[k] = sum[k] + by_a[k];
+          PRNN_UNROLL for (int k = 0; k < I; ++k) store(u_at + (s * I + k) * P, by_u[k]);
+          if constexpr (kLastTile) {
+            if (low + s > 0 || !exists) continue;
+            PRNN_UNROLL for (int i = 0; i < K; ++i) t.dh0[at.edge(b, i, d)] = x.x[i];
+            bad = !all_finite(x.x);
+          }
+        }
+      };
+      if (last_tile) own_gradients.template operator()<true>();
+      else own_gradients.template operator()<false>();  // without branches: steps overlap
       if (!kShoots || top <= high) {
         PRNN_UNROLL for (int k = 0; k < W; ++k) da[k].add(sum[k]);
       }
@@ -373,7 +386,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
     mover.store(least + (high - least) % tile, behind);
     mover.finish();
     const State<C, K> ended = shared.carry[odd * lanes + lane];
-    bad = exists && first_slot && !all_finite(ended.x);
+    if (kShoots && least > 0) bad = exists && first_slot && !all_finite(ended.x);
     if (kShoots && last_slot && !corrected) {  // others may still be reading what they were shown
       show_value(pages.ends + page, ended);
       show_value(pages.products + page, shared.product[lane]);
@@ -445,7 +458,7 @@ class ReductionRun : public Run {
 
  public:
   static constexpr const char *kName = kShoots ? "shooting" : "reduction", *kPass = "backward";
-  static constexpr bool kIterates = false, kDeterministic = true;
+  static constexpr bool kIterates = false, kDeterministic = true, kApproximates = !kShoots;
   static std::int64_t workspace_bytes(const Problem& p) { return Plan(p).workspace_bytes(); }
   static std::string why_not(const Problem& p) { return kShoots ? adjoint_shooting_why_not(p) : reduction_why_not(p); }
 
@@ -453,6 +466,7 @@ class ReductionRun : public Run {
       : at_(layout_of<Cell>(p)),
         plan_(fitting(p)),
         accumulate_(p.accumulate_da),
+        approximate_(p.gates == "approx"),
         in_tiles_(is_hopper(machine) && p.hidden * std::int64_t(sizeof(T)) % 16 == 0 && p.seq_len < kMostTiledSteps),
         machine_(machine),
         status_(machine, Plan(p).status_bytes()),
@@ -476,8 +490,12 @@ class ReductionRun : public Run {
       maps = {map(t.u, I), map(t.h, K), map(t.grad_h, G), map(t.du, I)};
     }
     const Team team = plan_.cut.count == 1 ? Team::block : plan_.cut.count <= kMostClusterBlocks && is_hopper(machine_) ? Team::cluster : Team::grid;
-    launch_team(team, plan_.cut.count, &reduction_kernel<Cell, T, kShoots>, plan_.blocks, plan_.policy.threads, plan_.shared_bytes(G), stream, at_, t, maps, in_tiles_,
-                plan_.policy.channels_a_block, kReductionStages, team, plan_.cut, pages(), sums_.as<CompensatedSum<C>>(), accumulate_, status_.as<ReductionStatus>());
+    const auto launch_with = [&]<class Gated>() {
+      launch_team(team, plan_.cut.count, &reduction_kernel<Gated, T, kShoots>, plan_.blocks, plan_.policy.threads, plan_.shared_bytes(G), stream, Layout<Gated>(at_), t, maps,
+                  in_tiles_, plan_.policy.channels_a_block, kReductionStages, team, plan_.cut, pages(), sums_.as<CompensatedSum<C>>(), accumulate_, status_.as<ReductionStatus>());
+    };
+    if constexpr (kApproximates) with_gates<Cell, T>(approximate_, launch_with);
+    else launch_with.template operator()<Cell>();
     if (at_.batch > 1) combine_batch_on(at_.batch, at_.a(W, 0), sums_.as<const CompensatedSum<C>>(), accumulate_, t.da, stream);
   }
   Outcome outcome() override {
@@ -543,7 +561,7 @@ class ReductionRun : public Run {
       plan = Plan(p, int(std::max<std::int64_t>(std::min<std::int64_t>(most / plan.teams, plan.cut.count - 1), 1)));
     return plan;
   }
-  StretchPages<Cell, C> pages() const {
+  StretchPages<C, K> pages() const {
     if (!kShoots) return {};
     CompensatedSum<C>* const sums = pages_.as<CompensatedSum<C>>();  // the most aligned first
     TeamBarrier* const barriers = reinterpret_cast<TeamBarrier*>(sums + plan_.page_cells() * W);
@@ -554,7 +572,7 @@ class ReductionRun : public Run {
 
   const Layout<Cell> at_;
   const Plan plan_;
-  const bool accumulate_, in_tiles_;
+  const bool accumulate_, approximate_, in_tiles_;
   Machine& machine_;
   const Buffer status_;  // [blocks] ReductionStatus
   const Buffer sums_;    // [B, kWeights, D] CompensatedSum<C>, where the batch is more than one
