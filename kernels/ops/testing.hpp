@@ -10,6 +10,8 @@
 
 namespace prnn::testing {
 
+inline constexpr double kMostRatio = 16;  // c of design section 6
+
 inline Problem random_start_problem(std::string cell, Storage storage, std::int64_t batch, std::int64_t hidden, std::int64_t seq_len) {
   Problem p;
   p.cell = std::move(cell);

@@ -37,7 +37,6 @@ inline std::string describe(const std::string& solver, const Problem& p) {
          std::to_string(p.seq_len) + (p.policy.empty() ? "" : " tiny");
 }
 
-inline constexpr double kMostRatio = 16;  // c of design section 6
 inline constexpr const char* kGradients[] = {"du", "da", "dh0"};
 
 /// Largest errors over bounds of finite gradients: the reverse recursion in double, channel by channel.

@@ -23,7 +23,7 @@ using testing::Workbench;
 constexpr const char* kSolvers[] = {"seq_stepwise", "seq_graph", "seq_fused", "newton_unfused", "newton_fused", "shooting"};
 constexpr const char* kSequential[] = {"seq_stepwise", "seq_graph", "seq_fused"};
 constexpr const char* kNewton[] = {"newton_unfused", "newton_fused"};
-constexpr double kMostRatio = 16;  // c of design section 6
+using testing::kMostRatio;
 
 const char* device() {
   const char* chosen = std::getenv("PRNN_TEST_DEVICE");

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# sanitizers.sh PROGRAM OUT: every kernel under memcheck, initcheck, synccheck and racecheck of compute-sanitizer, on the GPU of this machine, solver by solver.
+# Writes OUT, a line each: clean, so many reports and in which kernels, refused (the tool did not run here, in its own words) or unfinished. PRNN_SANITIZER_S:
+# seconds for one run (default 120). Exit code: 0 nothing in a kernel of ours, 2 something, 5 a tool that did not run to its end, 64 bad usage.
+set -uo pipefail
+if (($# != 2)) || [[ ! -x $1 ]]; then
+  echo "sanitizers.sh: expected PROGRAM (executable) and OUT" >&2
+  exit 64
+fi
+program=$1 out=$2 here=$(dirname -- "$(readlink -f -- "$0")") work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tool=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+"$program" info >"$out" || exit 64
+if ! "$program" info | grep -q '^gpu  *[^n]'; then
+  echo "sanitizers.sh: no GPU"
+  exit 64
+fi
+solvers=$("$program" list solvers | awk 'NR > 1 && / cuda/ && $1 != "auto" {print $1}')  # auto runs the others
+status=0
+for check in memcheck initcheck synccheck racecheck; do
+  for solver in $solvers; do
+    log=$work/$check started=$SECONDS
+    rm -f "$log.jsonl"
+    timeout -k 5 "${PRNN_SANITIZER_S:-120}" "$tool" --tool "$check" --print-limit 100000 --error-exitcode 99 \
+      "$program" verify "$here/../suites/sanitizers.toml" --set solvers="$solver" --device cuda --no-report --out "$log.jsonl" >"$log" 2>&1
+    code=$?
+    rows=$(grep -c '"status":"ok"' "$log.jsonl" 2>/dev/null)
+    # The device's frame that stands first in a report: "at [void] KERNEL<..>(..)+0x..".
+    kernels=$(grep -E '^=+ +at ' "$log" | sed -E 's/^=+ +at (void )?//; s/[<(+].*//' | sort | uniq -c | sort -rn)
+    if ((code == 124 || code == 137)); then
+      verdict="unfinished" && ((status)) || status=5
+    elif ((code != 0 && code != 99)) || ! grep -q ' SUMMARY: ' "$log"; then
+      verdict="refused: $(grep -m 1 -E '^=+ +(Error|Internal|The application|Target)' "$log" | cut -c1-160) (exit code $code)" && ((status)) || status=5
+    elif ((code == 0)); then
+      verdict=clean
+    else
+      verdict="$(grep ' SUMMARY: ' "$log" | tail -n 1 | sed 's/.*SUMMARY: //')"
+      grep -vqE '^ *[0-9]+ cub::' <<<"$kernels" && status=2
+    fi
+    printf '%-10s %-15s %3d rows ok %4d s  %s\n' "$check" "$solver" "${rows:-0}" $((SECONDS - started)) "$verdict" | tee -a "$out"
+    [[ -z $kernels ]] || sed 's/^/           in /' <<<"$kernels" | tee -a "$out"
+  done
+done
+exit "$status"
