@@ -11,8 +11,8 @@ program=$1 out=$2 here=$(dirname -- "$(readlink -f -- "$0")") work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tool=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 "$program" info >"$out" || exit 64
-if ! "$program" info | grep -q '^gpu  *[^n]'; then
-  echo "sanitizers.sh: no GPU"
+if grep -qE '^gpu +none' "$out"; then
+  echo "sanitizers.sh: no GPU here" >&2
   exit 64
 fi
 solvers=$("$program" list solvers | awk 'NR > 1 && / cuda/ && $1 != "auto" {print $1}')  # auto runs the others
@@ -30,7 +30,7 @@ for check in memcheck initcheck synccheck racecheck; do
     if ((code == 124 || code == 137)); then
       verdict="unfinished" && ((status)) || status=5
     elif ((code != 0 && code != 99)) || ! grep -q ' SUMMARY: ' "$log"; then
-      verdict="refused: $(grep -m 1 -E '^=+ +(Error|Internal|The application|Target)' "$log" | cut -c1-160) (exit code $code)" && ((status)) || status=5
+      verdict="refused: $({ grep -E '^=+ +(Error|Internal|The application|Target)' "$log" || cat "$log"; } | head -n 1 | cut -c1-160) (exit code $code)" && ((status)) || status=5
     elif ((code == 0)); then
       verdict=clean
     else
