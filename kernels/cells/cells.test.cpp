@@ -135,6 +135,40 @@ TYPED_TEST(EveryCell, VectorJacobianProductIsTheTransposedJacobianForEveryArgume
   }
 }
 
+/// Every operation of a graph: numbers on either side, a result that is a variable, one that is a number, a node that two others use, an input that none does.
+struct EveryOperation {
+  static constexpr int kState = 3, kWeights = 2, kInputs = 2;
+  template <class S, class P>
+  PRNN_HD static constexpr void step(const S (&h)[kState], const P (&a)[kWeights], const P (&u)[kInputs], S (&h_next)[kState]) {
+    const S shared = sigmoid(h[0] * h[1] - u[0]);
+    h_next[0] = -shared * (P(2) - tanh_gate(shared + a[0])) + h[0] * P(3) - P(0.5);
+    h_next[1] = h[2];
+    h_next[2] = P(0.25);
+  }
+};
+
+TEST(StepGraph, HasTheDerivativesOfEveryOperation) {
+  using Cell = EveryOperation;
+  std::mt19937 random(4);
+  for (int trial = 0; trial < 10; ++trial) {
+    const Point<Cell> p(random), g(random);
+    double by_h[3], by_a[2], by_u[2], grad_h[3], grad_a[2], grad_u[2], jacobian[3][3];
+    step_vjp<Cell>(p.h, p.a, p.u, g.h, by_h, by_a, by_u);
+    const StepValues<Cell, double> values = step_values<Cell>(p.h, p.a, p.u);
+    step_jacobian<Cell>(values, jacobian);
+    multiply_transposed(jacobian, g.h, grad_h);
+    step_gradients<Cell>(values, g.h, grad_a, grad_u);
+    const double roundoff = 64 * unit_roundoff_v<double>;  // some twenty roundings of numbers of a few units
+    for (int i = 0; i < 3; ++i) EXPECT_NEAR(grad_h[i], by_h[i], roundoff) << i;
+    for (int i = 0; i < 2; ++i) EXPECT_NEAR(grad_a[i], by_a[i], roundoff) << i;
+    for (int i = 0; i < 2; ++i) EXPECT_NEAR(grad_u[i], by_u[i], roundoff) << i;
+    EXPECT_EQ(jacobian[1][2], 1);
+    EXPECT_EQ(grad_a[1], 0);
+    EXPECT_NE(grad_u[0], 0);
+    EXPECT_NE(grad_a[0], 0);
+  }
+}
+
 TEST(LstmJacobian, IsFullAndGoesThroughTheNewCellState) {
   std::mt19937 random(3);
   for (int trial = 0; trial < 10; ++trial) {
