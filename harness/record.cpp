@@ -46,7 +46,11 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   if (is({"iterations", "converged", "residual_max", "step_max"}) && ran.starts_with("seq_")) return "a sequential solver does not iterate";
   if (field == "converged" && row.problem.iteration_limit) return "a fixed count of iterations is not checked";
   if (field == "compute_floor_s") return "the rate of flops and special functions is not measured in this build";
-  if (is({"lyapunov", "jacobian_max"})) return "not measured in this build";
+  if (is({"lyapunov", "jacobian_max"})) return row.problem.pass == "backward" ? "pass backward is given the states" : "no reference was asked for";
+  if (field == "truncation")
+    return row.problem.pass == "backward" ? "pass backward is given the states"
+           : row.problem.iteration_limit  ? "not measured"
+                                          : "nothing is stopped early without a fixed count of iterations";
   return "not measured";
 }
 
@@ -57,6 +61,7 @@ void describe(auto&& field, TimeSummary&);
 void describe(auto&& field, ErrorSize&);
 void describe(auto&& field, ErrorSummary&);
 void describe(auto&& field, EndToEndError&);
+void describe(auto&& field, TruncationSummary&);
 void describe(auto&& field, Speedup&);
 void describe(auto&& field, CaseRecord&);
 
@@ -240,6 +245,9 @@ void describe(auto&& field, ErrorSummary& e) {
   describe_error(field, e, [&] { field("ratio_local", e.ratio_local), field("ratio_forward", e.ratio_forward), field("test_ratio", e.test_ratio); });
 }
 void describe(auto&& field, EndToEndError& e) { field("du", e.du), field("da", e.da), field("dh0", e.dh0); }
+void describe(auto&& field, TruncationSummary& t) {
+  field("truncation_max", t.truncation_max), field("rounding_max", t.rounding_max), field("verified_prefix", t.verified_prefix), field("channels_checked", t.channels_checked);
+}
 void describe(auto&& field, Speedup& s) { field("ratio", s.ratio), field("ci95_low", s.ci95_low), field("ci95_high", s.ci95_high); }
 
 /// Every field of design section 3 but "record" and "compute", in its order.
@@ -259,7 +267,7 @@ void describe(auto&& field, CaseRecord& row) {
   field("boundaries_failed", row.boundaries_failed), field("residual_max", row.residual_max), field("step_max", row.step_max), field("deterministic", row.deterministic);
   field("lyapunov", row.lyapunov), field("jacobian_max", row.jacobian_max);
   field("error", row.error), field("error_du", row.error_du), field("error_da", row.error_da), field("error_dh0", row.error_dh0);
-  field.newer("error_end_to_end", row.error_end_to_end);
+  field.newer("error_end_to_end", row.error_end_to_end), field.newer("truncation", row.truncation);
   field("speedup", row.speedup);
 }
 

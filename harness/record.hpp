@@ -45,6 +45,13 @@ struct EndToEndError {
   std::optional<ErrorSize> du, da, dh0;
 };
 
+/// Of states that Newton's method was stopped at after a fixed count: the error that exact arithmetic would have left, and the rest.
+struct TruncationSummary {
+  std::optional<double> truncation_max, rounding_max;
+  std::optional<std::int64_t> verified_prefix;                // steps
+  std::vector<std::array<std::int64_t, 2>> channels_checked;  // (b, d)
+};
+
 struct Speedup {
   double ratio = 0, ci95_low = 0, ci95_high = 0;  // baseline time / this time
 };
@@ -79,6 +86,7 @@ struct CaseRecord {
   // error
   std::optional<ErrorSummary> error, error_du, error_da, error_dh0;
   std::optional<EndToEndError> error_end_to_end;  // pass both
+  std::optional<TruncationSummary> truncation;    // a fixed count of iterations
   std::map<std::string, Speedup> speedup;         // by baseline
 
   /// The largest test_ratio of the outputs that were judged; NaN is the largest.

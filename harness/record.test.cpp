@@ -86,6 +86,7 @@ CaseRecord full_row() {
     error->emplace(ErrorSize{next, next + 1, next + 2, next + 3, next + 4, std::int64_t(next) + 5, {{4, 5}}, "mpfr"});
     next += 10;
   }
+  r.truncation.emplace(TruncationSummary{120, 121, 122, {{6, 7}}});
   r.speedup = {{"seq_fused", {70, 71, 72}}, {"seq_stepwise", {73, 74, 75}}};
   return r;
 }
@@ -106,6 +107,7 @@ TEST(Record, HasEveryFieldOfTheContractInEveryRow) {
     "error_end_to_end":{"du":{"abs_max":80.0,"rel_max":81.0,"ulp_max":82.0,"ulp_p99":83.0,"rms":84.0,"verified_prefix":85,"channels_checked":[[4,5]],"reference":"mpfr"},
     "da":{"abs_max":90.0,"rel_max":91.0,"ulp_max":92.0,"ulp_p99":93.0,"rms":94.0,"verified_prefix":95,"channels_checked":[[4,5]],"reference":"mpfr"},
     "dh0":{"abs_max":100.0,"rel_max":101.0,"ulp_max":102.0,"ulp_p99":103.0,"rms":104.0,"verified_prefix":105,"channels_checked":[[4,5]],"reference":"mpfr"}},
+    "truncation":{"truncation_max":120.0,"rounding_max":121.0,"verified_prefix":122,"channels_checked":[[6,7]]},
     "speedup":{"seq_fused":{"ratio":70.0,"ci95_low":71.0,"ci95_high":72.0},"seq_stepwise":{"ratio":73.0,"ci95_low":74.0,"ci95_high":75.0}}})");
   EXPECT_EQ(row.dump(1), expected.dump(1));  // as text: the order counts too
 
@@ -127,11 +129,14 @@ TEST(Record, ComesBackFromJsonAsItWas) {
   EXPECT_EQ(back.status, Status::not_converged);
 }
 
-TEST(Record, ReadsRowsFromBeforeTheErrorEndToEnd) {
+TEST(Record, ReadsRowsFromBeforeTheErrorEndToEndAndTheTruncation) {
   Json json = to_json(full_row());
   json.erase("error_end_to_end");
+  json.erase("truncation");
   const CaseRecord back = case_record(json);
   EXPECT_FALSE(back.error_end_to_end);
+  EXPECT_FALSE(back.truncation);
+  EXPECT_EQ(case_record(to_json(full_row())).truncation->rounding_max, 121);
   EXPECT_EQ(back.error_dh0->abs_max, 60);
   EXPECT_EQ(back.speedup.size(), 2u);
 }
@@ -155,6 +160,19 @@ TEST(Record, HasAnErrorEndToEndOfPassBothAlone) {
   EXPECT_EQ(case_record(json).error_end_to_end->du->abs_max, 1);
   EXPECT_FALSE(case_record(json).error_end_to_end->da);
   EXPECT_FALSE(row.worst_test_ratio()) << "it is no verdict";
+}
+
+TEST(Record, SaysWhyThereIsNoTruncationAndNoExponent) {
+  CaseRecord row;
+  row.status = Status::ok;
+  const auto why = [&](const char* field) { return to_json(row)["null_reasons"][field]; };
+  EXPECT_EQ(why("truncation"), "nothing is stopped early without a fixed count of iterations");
+  EXPECT_EQ(why("lyapunov"), "no reference was asked for");
+  EXPECT_EQ(why("jacobian_max"), "no reference was asked for");
+  row.problem.iteration_limit = 3;
+  EXPECT_EQ(why("truncation"), "not measured");
+  row.problem.pass = "backward";
+  for (const char* field : {"truncation", "lyapunov", "jacobian_max"}) EXPECT_EQ(why(field), "pass backward is given the states");
 }
 
 TEST(Record, GivesAReasonForEveryNull) {

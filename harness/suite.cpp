@@ -29,7 +29,7 @@ constexpr std::string_view kStatusNames[] = {"ok", "skipped", "wrong", "not_conv
 struct Later {
   std::string_view key, word;  // key "": the word is itself a key
 };
-constexpr Later kLater[] = {{"op", "reduction"}, {"scope", "layer"}, {"regime", "chaotic"}, {"regime", "trained"}, {"policy", "unroll"}, {"", "jacobian"}};
+constexpr Later kLater[] = {{"op", "reduction"}, {"scope", "layer"}, {"regime", "trained"}, {"policy", "unroll"}, {"", "jacobian"}};
 bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
 }

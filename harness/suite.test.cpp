@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 #include <algorithm>
+#include <filesystem>
+#include <set>
 #include <type_traits>
 
 #include "harness/sha256.hpp"
@@ -207,7 +209,6 @@ TEST(SuiteRefusal, NamesTheNearestKeyOrValue) {
 TEST(SuiteRefusal, KeepsWhatLaterIssuesBringApartFromTypingErrors) {
   for (const auto& [line, what] : std::vector<std::pair<std::string, std::string>>{{"op = \"reduction\"", "op 'reduction'"},
                                                                                    {"scope = \"layer\"", "scope 'layer'"},
-                                                                                   {"regime = \"chaotic\"", "regime 'chaotic'"},
                                                                                    {"regime = \"trained\"", "regime 'trained'"},
                                                                                    {"policy = { unroll = 4 }", "policy 'unroll'"},
                                                                                    {"jacobian = \"diag\"", "key 'jacobian'"}}) {
@@ -298,6 +299,16 @@ TEST(ShippedSuite, IsAcceptedAndNamesItsPurpose) {
     EXPECT_EQ(s.name, name);
     EXPECT_NE(s.title, "");
   }
+  // A1 to A13 of the adversarial cases, A9 with A10; the paper's three iterations in each.
+  std::set<std::string> adversarial;
+  for (const auto& entry : std::filesystem::directory_iterator(PRNN_SOURCE_DIR "/suites/adversarial")) {
+    const Suite s = load_suite(entry.path().string());
+    adversarial.insert(s.name.substr(0, s.name.find('_')));
+    EXPECT_TRUE(std::any_of(s.grids.begin(), s.grids.end(), [](const Grid& g) {
+      return std::count(g.axes.iteration_limit.begin(), g.axes.iteration_limit.end(), std::optional(3));
+    })) << s.path;
+  }
+  EXPECT_EQ(adversarial, (std::set<std::string>{"a01", "a02", "a03", "a04", "a05", "a06", "a07", "a08", "a10", "a11", "a12", "a13", "combinations"}));
   const Axes quick = load_suite(PRNN_SOURCE_DIR "/suites/quick.toml").grids[0].axes;
   EXPECT_EQ(quick.cells, find_op("recurrence").cells());
   EXPECT_EQ(quick.solvers, solver_names());

@@ -81,6 +81,13 @@ struct Live {
   bool as_expected() const { return row.status == Status::ok || row.status == row.expected_status; }
 };
 
+/// Of a row whose states are wrong: what of it a fixed count of iterations has left, and what rounding added.
+std::string stopped_early(const CaseRecord& row) {
+  if (!row.truncation || !row.truncation->truncation_max || !row.truncation->rounding_max) return "";
+  return fmt::format("; {} iterations in exact arithmetic leave {:.2g}, rounding {:.2g}", *row.problem.iteration_limit, *row.truncation->truncation_max,
+                     *row.truncation->rounding_max);
+}
+
 /// f(); what it throws becomes the row's status.
 template <class F>
 void guarded(Live& live, F&& f) {
@@ -224,7 +231,8 @@ class Sweeper {
   void verify(Live& live, const Tensors& tensors) {
     const Case& c = *live.planned;
     if (options_.interrupted()) return;
-    const double start = now_(), gradient_s = gradients_ ? gradients_->spent_s() : 0;
+    const auto spent_on_reference_s = [&] { return (gradients_ ? gradients_->spent_s() : 0) + (options_.reference ? options_.reference->spent_s() : 0); };
+    const double start = now_(), reference_before_s = spent_on_reference_s();
     if (start >= deadline_s_) return live.set(Status::timeout, fmt::format("limits.total_s = {} was spent before this case", suite_.limits.total_s));
     guarded(live, [&] {
       live.solver = find_solver(c.solver, c.device, c.problem);
@@ -249,10 +257,10 @@ class Sweeper {
       live.row.boundaries_failed = outcome.boundaries_failed;
       each_metric(context, live.row, &Metric::verified);
       const Verdict verdict = judge_outcome(outcome, context.errors.worst(), c.expect);
-      live.set(verdict.status, verdict.reason);
+      live.set(verdict.status, verdict.reason + (verdict.status == Status::wrong ? stopped_early(live.row) : ""));
       each_metric(context, live.row, &Metric::traced);
     });
-    const double reference_s = gradients_ ? gradients_->spent_s() - gradient_s : 0;
+    const double reference_s = spent_on_reference_s() - reference_before_s;
     live.spent_s = std::max(0.0, now_() - start - reference_s);
     if (live.row.status == Status::ok && live.spent_s > suite_.limits.case_s) {
       live.set(Status::timeout, fmt::format("verification alone took {:.3g} s, limits.case_s = {}", live.spent_s, suite_.limits.case_s));

@@ -592,6 +592,79 @@ TEST_F(SweepTest, SampledChannelsAreHeldAgainstTheReference) {
   std::filesystem::remove_all(directory);
 }
 
+TEST_F(SweepTest, ARowSaysWhatItsRecurrenceDoesAndWhatStoppingEarlyLeaves) {
+  axes =
+      "batch = [2]\nhidden = [3]\nseq_len = [60]\nregime = \"expansive\"\nstorage = [\"f32\", \"f64\"]\niteration_limit = [\"adaptive\", 3]\npasses = [\"forward\", \"backward\", "
+      "\"both\"]\n";
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / ("sweep_truncation_" + std::to_string(getpid()));
+  {
+    ReferenceCache cache(directory);
+    options.reference = &cache;
+    options.time = false;
+    const SweepResult result = run({"newton_fused", "seq_fused"});
+    int stopped = 0;
+    for (const CaseRecord& row : result.rows) {
+      const Problem& p = row.problem;
+      if (row.status == Status::skipped) continue;
+      const bool backward = p.pass == "backward", early = p.iteration_limit && !backward;
+      EXPECT_EQ(row.lyapunov.has_value(), !backward);
+      EXPECT_EQ(row.truncation.has_value(), early);
+      if (backward) continue;
+      EXPECT_EQ(row.lyapunov, cache.dynamics(p).lyapunov);
+      EXPECT_EQ(row.jacobian_max, cache.dynamics(p).jacobian_max);
+      EXPECT_EQ(row.status, early ? Status::wrong : Status::ok) << row.reason;
+      EXPECT_EQ(row.reason.find("3 iterations in exact arithmetic leave ") != std::string::npos, early) << row.reason;
+      if (!early) continue;
+      ++stopped;
+      ASSERT_TRUE(row.truncation->truncation_max && row.truncation->rounding_max && row.error->abs_max);
+      EXPECT_EQ(row.truncation->verified_prefix, 60);
+      EXPECT_EQ(row.truncation->channels_checked, sampled_channels(p));
+      // The error is the one and the other; the other is by far the smaller, and shrinks with the storage type.
+      EXPECT_LE(std::fabs(*row.truncation->truncation_max - *row.error->abs_max), *row.truncation->rounding_max);
+      EXPECT_LT(*row.truncation->rounding_max, 1e-3 * *row.truncation->truncation_max);
+      if (p.storage == Storage::f64) EXPECT_LT(*row.truncation->rounding_max, 1e-9 * *row.truncation->truncation_max);
+      else EXPECT_GT(*row.truncation->rounding_max, 1e-9 * *row.truncation->truncation_max);
+    }
+    EXPECT_EQ(stopped, 4);
+    axes += "metrics = [\"error\"]\n";
+    for (const CaseRecord& row : run({"newton_fused"}).rows) EXPECT_FALSE(row.truncation) << "the suite asks for no metric newton";
+  }
+  std::filesystem::remove_all(directory);
+}
+
+TEST_F(SweepTest, AProductOfJacobiansThatIsZeroIsNullWithTheReason) {
+  axes = "batch = [1]\nhidden = [2]\nseq_len = [9]\nregime = \"huge\"\n";
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / ("sweep_dynamics_" + std::to_string(getpid()));
+  {
+    ReferenceCache cache(directory);
+    options.reference = &cache;
+    options.time = false;
+    const CaseRecord row = run({"seq_fused"}).rows[0];
+    const Json json = to_json(row);
+    EXPECT_TRUE(json["lyapunov"].is_null());
+    EXPECT_EQ(json["null_reasons"]["lyapunov"], "-infinity: the product of Jacobians of every sampled channel is 0");
+    EXPECT_TRUE(json["jacobian_max"].is_number());
+  }
+  std::filesystem::remove_all(directory);
+}
+
+TEST_F(SweepTest, TheExactIteratesTakeNoTimeOfTheCase) {
+  axes = "batch = [1]\nhidden = [1]\nseq_len = [2000]\niteration_limit = 20\nlimits = { case_s = 0.2, reference_s = 4 }\n";
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / ("sweep_iterates_" + std::to_string(getpid()));
+  {
+    ReferenceCache cache(directory);
+    options.reference = &cache;
+    options.now = {};
+    options.time = false;
+    const CaseRecord row = run({"newton_fused"}).rows[0];
+    EXPECT_EQ(row.status, Status::ok) << row.reason;
+    ASSERT_TRUE(row.truncation);
+    EXPECT_LE(*row.truncation->truncation_max, 1e-30);
+    EXPECT_GT(cache.spent_s(), 0.2) << "else this tests nothing";
+  }
+  std::filesystem::remove_all(directory);
+}
+
 TEST_F(SweepTest, EveryPassHasTheErrorsOfItsOutputs) {
   axes += "passes = [\"forward\", \"backward\", \"both\"]\n";
   const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / ("sweep_gradients_" + std::to_string(getpid()));

@@ -186,8 +186,9 @@ class Buffer {
 
 /// What a launch says about itself, read after its stream is done (design section 3, "solver").
 struct Outcome {
-  std::optional<std::int64_t> iterations;  // linear solves, the most over channels and tiles; none for sequential solvers
-  std::optional<bool> converged;           // none: nothing was checked (fixed count)
+  std::optional<std::int64_t> iterations;    // linear solves, the most over channels and tiles; none for sequential solvers
+  std::optional<std::int64_t> steps_a_tile;  // that Newton's method takes at once; tiles follow each other
+  std::optional<bool> converged;             // none: nothing was checked (fixed count)
   std::optional<std::int64_t> rounds, boundaries, boundaries_failed;
   std::vector<double> residual_max, step_max;            // after trace() only; k = 0 is the guess
   std::optional<std::array<std::int64_t, 3>> nonfinite;  // first (b, l, d) that is not finite

@@ -261,6 +261,24 @@ def headline(rows):
             f'<figcaption>Medians. A star marks the fastest right answer of a line.{below}{left}</figcaption></div>')
 
 
+def laws(rows):
+    """By which power of the length the error of each line grows; empty where nothing can be fitted."""
+    found = error_vs_length.error_laws(rows)
+    if not found:
+        return ""
+    varied = [key for key in dict.fromkeys(["cell", "storage", "regime", *style.FACETS]) if len({load.hashable(law["facets"][key]) for law in found}) > 1] or ["cell", "storage"]
+    lines = ""
+    for law in found:
+        first, *rest = [style.named(key, law["facets"][key]) for key in varied if law["facets"][key] is not None]
+        beside = f" <small>{esc(law['variant'])}</small>" if law["variant"] else ""
+        lines += (f'<tr><td class="text">{esc(first)} <small>{esc(" · ".join(rest))}</small></td>'
+                  f'<td class="text"><span class="swatch" style="background:{css_colour(law["solver"])}"></span>{esc(law["solver"])}{beside}</td>'
+                  f'<td title="{law["exponent"]!r}">{law["exponent"]:.2f}</td><td>[{law["ci95_low"]:.2f}, {law["ci95_high"]:.2f}]</td><td>{spread(law["seq_len"], style.size)}</td></tr>')
+    return (f'<h2>Growth of the error with length</h2><div class="card scroll"><table><tr><th class="text">case</th><th class="text">solver</th><th>error ∝ L to the power</th>'
+            f'<th>95 % interval</th><th>lengths</th></tr>{lines}</table><figcaption>Largest absolute error of ok rows, least squares of the logarithms, Student\'s t; lines of three lengths '
+            f'and more.</figcaption></div>')
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Tables and provenance
 
@@ -273,9 +291,15 @@ def missing(row, field):
     return f'<td class="muted" title="{esc(why)}">—</td>'
 
 
-def cell(row, field, text, unit=""):
+def cell(row, field, text, note=""):
     value = load.number(row, field)
-    return missing(row, field) if value is None else f'<td title="{value!r}{unit}">{text(value)}</td>'
+    return missing(row, field) if value is None else f'<td title="{value!r}{note}">{text(value)}</td>'
+
+
+def truncated(row):
+    """For the tooltip of a largest error: what of it a fixed count of iterations has left."""
+    left, rest = (load.number(row, f"truncation.{key}") for key in ("truncation_max", "rounding_max"))
+    return "" if left is None else f": stopped early {left!r}" + ("" if rest is None else f", rounding {rest!r}")
 
 
 def time_cell(row):
@@ -330,7 +354,7 @@ def tables(rows):
                     lines += f'<td title="{ratio[0]!r}, 95 % from {ratio[1]!r} to {ratio[2]!r}">{style.times(ratio[0])}</td>'
                 else:
                     lines += missing(row, f"speedup.{baseline}")
-            lines += cell(row, "iterations", lambda v: f"{v:g}") + cell(row, "error.test_ratio", style.power) + cell(row, "error.abs_max", style.power) + "</tr>"
+            lines += cell(row, "iterations", lambda v: f"{v:g}") + cell(row, "error.test_ratio", style.power) + cell(row, "error.abs_max", style.power, truncated(row)) + "</tr>"
             if row.get("reason"):
                 lines += f'<tr><td></td><td class="reason{mark}" colspan="{len(columns) - 1}">{esc(row["reason"])}</td></tr>'
         note = f', <span class="not_ok">{odd} not as expected</span>' if odd else ""
@@ -375,6 +399,7 @@ def page(records):
                 body.append(f'<figure><div class="scroll">{style.svg(fig, f"f{number}")}</div><figcaption>{unbroken(esc(fig.caption))}</figcaption></figure>')
         if not number:
             body.append('<p class="muted">The record holds nothing that the figures show.</p>')
+        body.append(laws(rows))
         body.append(f'<h2>How to read this</h2><ul class="how">{"".join(f"<li>{line}</li>" for line in HOW)}</ul>')
         body.append(tables(rows))
     body.append("<h2>Claims of the paper</h2><p class=\"muted\">None of the claims C01 to C16 is judged from this record; verdicts.json beside this page says so for each.</p>")
@@ -389,7 +414,9 @@ def page(records):
 def verdicts(records):
     """No claim is judged yet: each says so, so that a reader of the file never takes silence for a pass."""
     return {"schema": 1, "records": [file["path"] for file in records.files],
-            "verdicts": [{"id": claim, "verdict": "not judged", "reason": "this version of prnn judges no claim of the paper"} for claim in CLAIMS]}
+            "verdicts": [{"id": claim, "verdict": "not judged", "reason": "this version of prnn judges no claim of the paper"} for claim in CLAIMS],
+            "error_laws": [{**{key: value for key, value in law["facets"].items() if value is not None}, **{key: value for key, value in law.items() if key != "facets"}}
+                           for law in error_vs_length.error_laws(records.rows)]}
 
 
 def main():

@@ -261,6 +261,10 @@ class Panel:
         """A horizontal line across the panel."""
         self.plot([self.x.low, self.x.high], [y, y], tint, dash=dash, width=1.1, over=1.5)
 
+    def corner(self, place, text, tint):
+        """A small line of text in the upper left corner, the place-th from above."""
+        self.fig.add_artist(Text(self.left + 0.06, self.bottom + self.height - 0.04 - 0.125 * place, text, size=7, color=tint, va="top", transform=self.fig.dpi_scale_trans, zorder=5))
+
     def text(self, x, y, text, right_by=0.0, **look):
         where = self.at(x, y)
         self.fig.add_artist(Text(where[0] + right_by, where[1], text, transform=self.fig.dpi_scale_trans, **look))

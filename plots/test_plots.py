@@ -4,7 +4,9 @@ import contextlib
 import copy
 import io
 import json
+import math
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -395,6 +397,98 @@ class Figures(unittest.TestCase):
         self.assertEqual(*(style.svg(time_vs_length.draw(suite_rows())[0]) for _ in range(2)))
 
 
+LENGTHS = (16, 64, 256, 1024)
+
+
+def growing(power, solver="seq_fused", factor=lambda n: 1, lengths=LENGTHS, **more):
+    return [case(solver, n, error={"abs_max": 1e-8 * n**power * factor(n), "test_ratio": 0.5}, **more) for n in lengths]
+
+
+class ErrorLaws(Folder):
+    def test_an_exact_law_comes_back_with_its_power(self):
+        for power in (0, 0.5, 1, -0.25):
+            law, = error_vs_length.error_laws(growing(power))
+            for key in ("exponent", "ci95_low", "ci95_high"):
+                self.assertAlmostEqual(law[key], power, 12)
+            self.assertEqual((law["solver"], law["variant"], law["seq_len"]), ("seq_fused", "", list(LENGTHS)))
+            self.assertEqual(law["case_ids"], [row["case_id"] for row in growing(power)])
+
+    def test_the_interval_is_that_of_least_squares(self):
+        # y = 0, 1, 0, 1 at x = 0, 1, 2, 3 (in logarithms of 4): slope 1/5, rest 4/5, spread 5; t of 2 degrees of freedom 4.303, so 4.303 sqrt(0.4 / 5).
+        p, low, high = error_vs_length.power_law([(4**x, 4**y) for x, y in zip(range(4), (0, 1, 0, 1))])
+        self.assertAlmostEqual(p, 0.2, 12)
+        self.assertAlmostEqual(high - p, 4.303 * 0.08**0.5, 12)
+        self.assertAlmostEqual(p - low, 4.303 * 0.08**0.5, 12)
+
+    def test_the_interval_holds_the_power_in_95_of_100_draws(self):
+        draws = random.Random(1)
+        for count in (3, 5, 30):
+            held = 0
+            for _ in range(2000):
+                _, low, high = error_vs_length.power_law([(2**i, 2**(0.5 * i) * math.exp(draws.gauss(0, 0.3))) for i in range(count)])
+                held += low <= 0.5 <= high
+            self.assertLess(abs(held / 2000 - 0.95), 5 * (0.95 * 0.05 / 2000)**0.5, count)  # five deviations of a count
+
+    def test_students_quantiles_fall_to_the_normal_one(self):
+        found = [error_vs_length.student_t(n) for n in range(1, 200)]
+        self.assertEqual(found, sorted(found, reverse=True))
+        for freedom, truth in ((1, 12.706), (4, 2.776), (10, 2.228), (11, 2.201), (20, 2.086), (30, 2.042), (60, 2.000), (120, 1.980)):
+            self.assertLess(abs(error_vs_length.student_t(freedom) - truth), 0.003)
+
+    def test_nothing_is_fitted_where_nothing_can_be(self):
+        self.assertEqual(error_vs_length.error_laws([]), [])
+        self.assertEqual(error_vs_length.error_laws(growing(1, lengths=(16,))), [])
+        self.assertEqual(error_vs_length.error_laws(growing(1, lengths=(16, 64))), [])
+        again = [dict(row, case_id=row["case_id"] + str(i)) for row in growing(1, lengths=(16, 64)) for i in range(5)]
+        self.assertEqual(error_vs_length.error_laws(again), [])  # two lengths, however often
+        self.assertEqual(error_vs_length.error_laws(growing(1, factor=lambda n: 0)), [])  # exact: no logarithm
+        self.assertEqual(error_vs_length.error_laws([dict(row, error=None) for row in growing(1)]), [])
+        self.assertIsNone(error_vs_length.power_law([(4, 1.0)] * 5))
+        one = growing(1, lengths=(16,))
+        page = self.page(one)
+        self.assertNotIn("Growth of the error", page)
+        self.assertEqual(report.verdicts(load.read([self.write(one)]))["error_laws"], [])
+
+    def test_rows_that_are_not_ok_and_zeros_are_left_out(self):
+        rows = growing(1, factor=lambda n: 1e6 if n == 64 else 1)
+        rows[1]["status"] = "wrong"
+        law, = error_vs_length.error_laws(rows)
+        self.assertAlmostEqual(law["exponent"], 1, 12)
+        self.assertEqual(law["seq_len"], [16, 256, 1024])
+        rows[2]["error"]["abs_max"] = 0
+        self.assertEqual(error_vs_length.error_laws(rows), [])
+
+    def test_cells_storage_types_and_solvers_have_laws_of_their_own(self):
+        rows = (growing(0) + growing(1, "newton_fused") + growing(0.5, storage="bf16") + growing(0.25, cell="lstm_cifg_diag") + growing(-1, regime="wide") +
+                growing(2, "newton_fused", iteration_limit=3))
+        found = {(law["facets"]["cell"], law["facets"]["storage"], law["facets"]["regime"], law["solver"], law["variant"]): round(law["exponent"], 9)
+                 for law in error_vs_length.error_laws(rows)}
+        self.assertEqual(found, {("gru_diag", "f32", "paper", "seq_fused", ""): 0, ("gru_diag", "f32", "paper", "newton_fused", ""): 1, ("gru_diag", "bf16", "paper", "seq_fused", ""): 0.5,
+                                 ("lstm_cifg_diag", "f32", "paper", "seq_fused", ""): 0.25, ("gru_diag", "f32", "wide", "seq_fused", ""): -1,
+                                 ("gru_diag", "f32", "paper", "newton_fused", "3 iterations, unchecked"): 2})
+
+    def test_figure_page_and_verdicts_say_the_same(self):
+        rows = growing(0.5, factor=lambda n: 1.5 if n in (64, 256) else 1) + growing(1, "newton_fused")
+        law, exact = error_vs_length.error_laws(rows)
+        self.assertLess(law["ci95_low"], 0.5)
+        ratio, absolute = error_vs_length.draw(rows)
+        said = f"error ∝ L^({law['exponent']:.2f} [{law['ci95_low']:.2f}, {law['ci95_high']:.2f}])".replace("-", "−")
+        self.assertIn(said, texts(absolute))
+        self.assertIn("error ∝ L^(1.00 [1.00, 1.00])", texts(absolute))
+        self.assertFalse([text for text in texts(ratio) if "∝" in text])
+        page = self.page(rows)
+        self.assertIn(f'<td title="{law["exponent"]!r}">{law["exponent"]:.2f}</td><td>[{law["ci95_low"]:.2f}, {law["ci95_high"]:.2f}]</td><td>16, 64, 256, 1024</td>', page)
+        self.assertEqual(page.count("Growth of the error with length"), 1)
+        found = report.verdicts(load.read([self.write(rows)]))["error_laws"]
+        self.assertEqual([(v["cell"], v["storage"], v["solver"], v["exponent"], v["ci95_high"], v["case_ids"]) for v in found],
+                         [("gru_diag", "f32", one["solver"], one["exponent"], one["ci95_high"], one["case_ids"]) for one in (law, exact)])
+        self.assertEqual(found, json.loads(json.dumps(found)))
+
+    def test_over_hidden_size_there_is_no_law_of_length(self):
+        rows = [row for d in (8, 32, 128, 512) for row in growing(1, lengths=(64,), hidden=d)]
+        self.assertFalse([text for fig in error_vs_length.draw(rows) for text in texts(fig) if "∝" in text])
+
+
 class Numbers(unittest.TestCase):
     def test_as_text(self):
         for value, text in ((1.234e-5, "12.3 µs"), (9.996e-4, "1.00 ms"), (9.99e-4, "999 µs"), (2.0, "2.00 s"), (3.1e-9, "3.10 ns"), (1e-10, "0.100 ns")):
@@ -523,6 +617,11 @@ class Page(Folder):
         self.assertIn("(skipped in every case: shooting)", page)
         self.assertIn("<b>3 solvers</b>: seq_stepwise, seq_fused, newton_fused", page)
         self.assertNotIn("shooting", re.search(r'<table class="grand">.*?</table>', page)[0])
+
+    def test_an_error_says_how_much_of_it_a_fixed_count_has_left(self):
+        page = self.page([case("newton_fused", iteration_limit=3, truncation={"truncation_max": 0.25, "rounding_max": 1e-7}), case("seq_fused")])
+        self.assertEqual(page.count('<td title="1.5e-07: stopped early 0.25, rounding 1e-07">'), 1)
+        self.assertEqual(page.count("stopped early"), 1)
 
     def test_missing_provenance_fields_are_dashes(self):
         page = report.page(load.read([self.write(suite_rows(), head={"record": "provenance", "schema": 1})]))

@@ -193,6 +193,30 @@ ReferenceCache::Filled ReferenceCache::fill(const std::vector<Problem>& problems
   return filled;
 }
 
+Dynamics ReferenceCache::dynamics(const Problem& p) {
+  Dynamics most;
+  for (const auto& [b, d] : sampled_channels(p)) {
+    const std::string key = key_of(p, b, d) + " steps=" + std::to_string(p.seq_len);
+    auto known = dynamics_.find(key);
+    if (known == dynamics_.end()) known = dynamics_.emplace(key, prnn::dynamics(draw_channel(p, b, d), truth(p, b, d))).first;
+    most.lyapunov = max_or_nan(most.lyapunov, known->second.lyapunov);
+    most.jacobian_max = max_or_nan(most.jacobian_max, known->second.jacobian_max);
+  }
+  return most;
+}
+
+const std::vector<DoubleDouble>& ReferenceCache::last_iterate(const Problem& p, std::int64_t b, std::int64_t d, int count, std::int64_t steps_a_tile, std::int64_t steps) {
+  const std::string key = key_of(p, b, d) + " solves=" + std::to_string(count) + " tile=" + std::to_string(std::min(steps_a_tile, p.seq_len)) + " steps=" + std::to_string(steps);
+  const auto [known, is_new] = iterates_.try_emplace(key);
+  if (is_new) {
+    const auto start = Clock::now();
+    known->second = prnn::last_iterate(draw_channel(p, b, d), count, steps_a_tile, steps, after(std::min(kEndToEndShare * limit_s_ - iterates_s_, limit_s_ - spent_s_)));
+    iterates_s_ += seconds_since(start);
+    spent_s_ += seconds_since(start);
+  }
+  return known->second;
+}
+
 Truth ReferenceCache::truth(const Problem& p, std::int64_t b, std::int64_t d) {
   const std::string key = key_of(p, b, d);
   const std::filesystem::path file = file_of(p, b, d);

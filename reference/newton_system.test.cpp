@@ -182,6 +182,125 @@ TEST(IterateRatio, FailsNanAndAnotherShape) {
   EXPECT_THROW(iterate_ratio(data, 1, Storage::f32, [](int) { return std::vector<double>(5); }), std::invalid_argument);
 }
 
+TEST(LastIterate, IsThatOfTheWholeSystem) {
+  for (const char* cell : kCells) {
+    const ChannelData data = drawn_channel(cell, 40, "wide");
+    const std::size_t K = data.initial.size();
+    const NewtonIterates iterates = true_iterates(data, 4);
+    for (int count = 0; count <= 4; ++count) {
+      const std::vector<DoubleDouble> last = last_iterate(data, count, 1000, 40);
+      ASSERT_EQ(last.size(), 40 * K);
+      for (std::size_t at = 0; at < last.size(); ++at) {
+        // 50 digits both, but for what 40 products of Jacobians take; rounded to double, neighbours at most.
+        EXPECT_NEAR(last[at].high, iterates.states[std::size_t(count)][at], 0x1p-52 * std::fabs(last[at].high)) << cell << " iterate " << count << " element " << at;
+        EXPECT_LE(std::fabs(last[at].low), 0x1p-53 * std::fabs(last[at].high));
+      }
+    }
+    EXPECT_EQ(last_iterate(data, 2, 1000, 7).size(), 7 * K);
+    EXPECT_TRUE(last_iterate(data, 2, 1000, 40, std::chrono::steady_clock::now()).empty());
+  }
+}
+
+TEST(LastIterate, OfATileStartsFromTheLastOfTheOneBefore) {
+  for (const char* cell : kCells) {
+    const ChannelData data = drawn_channel(cell, 23, "wide");
+    const std::size_t K = data.initial.size(), inputs = data.inputs.size() / 23;
+    const std::vector<DoubleDouble> tiled = last_iterate(data, 2, 8, 23);
+    ChannelData tile = data;
+    for (std::size_t begin = 0; begin < 23; begin += 8) {
+      tile.seq_len = std::int64_t(std::min<std::size_t>(8, 23 - begin));
+      tile.inputs.assign(data.inputs.begin() + std::ptrdiff_t(begin * inputs), data.inputs.begin() + std::ptrdiff_t((begin + std::size_t(tile.seq_len)) * inputs));
+      const std::vector<double> alone = true_iterates(tile, 2).states[2];
+      for (std::size_t at = 0; at < alone.size(); ++at) {
+        // The start is rounded to double here: at most 8 products of Jacobians, each within 2 in regime wide, take that to 2^8 roundings.
+        EXPECT_NEAR(tiled[begin * K + at].high, alone[at], 0x1p-53 * 0x1p8) << cell << " step " << begin + at / K;
+      }
+      tile.initial.assign(alone.end() - std::ptrdiff_t(K), alone.end());
+    }
+    EXPECT_NE(tiled.back().high, last_iterate(data, 2, 23, 23).back().high);
+  }
+}
+
+TEST(Truncation, IsWhatExactArithmeticLeavesApartFromTheRest) {
+  Problem p = testing::small_problem("lstm_cifg_diag", 50, "wide");
+  p.batch = 2, p.hidden = 3;
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / "prnn_truncation";
+  {
+    ReferenceCache cache(directory);
+    const auto exact = [&](int count) {
+      return [&p, count](std::int64_t b, std::int64_t d) {
+        std::vector<double> states;
+        for (const DoubleDouble& h : last_iterate(draw_channel(p, b, d), count, 16, 50)) states.push_back(h.high);
+        return states;
+      };
+    };
+    double left = 0;
+    for (const auto& [b, d] : sampled_channels(p)) {
+      const std::vector<double> iterate = exact(2)(b, d);
+      const Truth truth = true_states(draw_channel(p, b, d));
+      for (std::size_t at = 0; at < iterate.size(); ++at) left = std::max(left, std::fabs(iterate[at] - truth.states[at].high));
+    }
+    EXPECT_GT(left, 1e-6);
+    const Truncation t = judge_truncation(p, 2, 16, exact(2), cache);
+    EXPECT_NEAR(t.truncation_max, left, 4 * 0x1p-53);
+    EXPECT_LE(t.rounding_max, 0x1p-53);
+    EXPECT_EQ(t.verified_prefix, 50);
+    EXPECT_EQ(t.channels_checked, sampled_channels(p));
+    // What is computed otherwise is not truncation, wherever it is.
+    const auto damaged = [&](std::int64_t b, std::int64_t d) {
+      std::vector<double> states = exact(2)(b, d);
+      if (std::array{b, d} == sampled_channels(p).back()) states.back() -= 0x1p-20;
+      return states;
+    };
+    EXPECT_NEAR(judge_truncation(p, 2, 16, damaged, cache).rounding_max, 0x1p-20, 2 * 0x1p-53);
+    EXPECT_EQ(judge_truncation(p, 2, 16, damaged, cache).truncation_max, t.truncation_max);
+    const auto nan = [&](std::int64_t b, std::int64_t d) {
+      std::vector<double> states = exact(2)(b, d);
+      states.front() = std::nan("");
+      return states;
+    };
+    EXPECT_TRUE(std::isnan(judge_truncation(p, 2, 16, nan, cache).rounding_max));
+    // Enough iterations leave nothing, and their count, the tile and the problem are told apart.
+    EXPECT_LE(judge_truncation(p, 16, 16, exact(16), cache).truncation_max, 1e-30);
+    EXPECT_GT(judge_truncation(p, 1, 16, exact(1), cache).truncation_max, t.truncation_max);
+    EXPECT_GT(judge_truncation(p, 2, 50, exact(2), cache).rounding_max, 1e-6);
+    p.seed = 2;
+    EXPECT_NE(judge_truncation(p, 2, 16, exact(2), cache).truncation_max, t.truncation_max);
+    // Where truths end early, the shortest says how far all were compared.
+    p.regime = "chaotic";
+    std::int64_t least = 50, most = 0;
+    for (const auto& [b, d] : sampled_channels(p)) least = std::min(least, cache.truth(p, b, d).steps), most = std::max(most, cache.truth(p, b, d).steps);
+    EXPECT_LT(least, most);
+    EXPECT_EQ(judge_truncation(p, 2, 16, exact(2), cache).verified_prefix, least);
+  }
+  {
+    ReferenceCache late(directory, 0);  // the truths are on disk
+    p.seed = 1;
+    const Truncation t = judge_truncation(
+        p, 2, 16, [](std::int64_t, std::int64_t) { return std::vector<double>(100); }, late);
+    EXPECT_EQ(t.verified_prefix, 0);
+  }
+  std::filesystem::remove_all(directory);
+}
+
+TEST(Truncation, TakesNoMoreThanItsShareOfTheTime) {
+  Problem p = testing::small_problem("gru_diag", 4000, "paper");
+  const std::filesystem::path directory = std::filesystem::path(::testing::TempDir()) / "prnn_truncation_time";
+  {
+    ReferenceCache cache(directory, 0.2);
+    const std::vector<DoubleDouble>& first = cache.last_iterate(p, 0, 0, 9, 4000, 4000);
+    EXPECT_GT(first.size(), 0u);
+    EXPECT_LT(first.size(), 4000u) << "nine iterates of 4000 steps take 0.3 s and more";
+    EXPECT_LT(cache.spent_s(), 0.2);
+    EXPECT_GT(cache.spent_s(), kEndToEndShare * 0.2);
+    EXPECT_TRUE(cache.last_iterate(p, 0, 1, 9, 4000, 4000).empty());
+    const double spent_s = cache.spent_s();
+    EXPECT_EQ(&cache.last_iterate(p, 0, 0, 9, 5000, 4000), &first) << "remembered, and no tile is longer than the sequence";
+    EXPECT_EQ(cache.spent_s(), spent_s);
+  }
+  std::filesystem::remove_all(directory);
+}
+
 TEST(IterateBounds, OfTheGuessAreThoseOfOneStep) {
   const ChannelData data = drawn_channel("elman_diag", 4, "wide");
   const std::vector<double> bound = iterate_bounds(data, true_iterates(data, 0), Storage::f32)[0];

@@ -47,6 +47,17 @@ struct Truth {
 Truth true_states(const ChannelData&, Deadline = kNoDeadline, std::optional<Storage> until_hopeless = {});
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Dynamics (dynamics.cpp)
+
+/// What a recurrence does to a small error of its state.
+struct Dynamics {
+  double lyapunov = -std::numeric_limits<double>::infinity();  // largest Lyapunov exponent over the sequence, nats a step (Growth in kernels/cells/growth.hpp); above 0: chaos
+  double jacobian_max = 0;                                     // largest |entry| of a step's Jacobian
+};
+/// Of one channel over all its steps, in double: along its true states as far as they are known, and beyond from the last of them on.
+Dynamics dynamics(const ChannelData&, const Truth&);
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Gradients (gradients.cpp). Loss = <grad_h, h> + <grad_last, last>, at states that are given, exact as the forward pass stored them, or end to end at the true ones:
 //   g_L = grad_last + grad_h_L;  (g_{l-1}, da, du_l) = J_l^T g_l at (h_{l-1}, a, u_l), and grad_h_{l-1} added to g_{l-1};  dh0 = J_1^T g_1
 
@@ -125,10 +136,20 @@ class ReferenceCache : public GradientReference {
   /// Throws std::runtime_error where the file cannot be written (disk full).
   Truth truth(const Problem&, std::int64_t b, std::int64_t d);
 
+  /// The largest of each over the sampled channels; remembered.
+  Dynamics dynamics(const Problem&);
+
+  /// The last of `count` iterates of a channel, as far as there was time: all of these together have kEndToEndShare of the limit at most, for no verdict waits
+  /// for them. Remembered.
+  const std::vector<DoubleDouble>& last_iterate(const Problem&, std::int64_t b, std::int64_t d, int count, std::int64_t steps_a_tile, std::int64_t steps);
+
   std::filesystem::path file_of(const Problem&, std::int64_t b, std::int64_t d) const;
 
  private:
   std::filesystem::path directory_;
+  double iterates_s_ = 0;  // of spent_s_
+  std::map<std::string, Dynamics> dynamics_;
+  std::map<std::string, std::vector<DoubleDouble>> iterates_;
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -209,6 +230,22 @@ struct NewtonIterates {
 NewtonIterates true_iterates(const ChannelData&, int count);
 /// The same in double, up to L kState = 2048.
 NewtonIterates double_iterates(const ChannelData&, int count);
+/// Iterate `count` of the first `steps` steps [steps, kState] at 50 digits, tiles of steps_a_tile steps one after the other, each from the last iterate of the one before;
+/// fewer steps at the deadline.
+std::vector<DoubleDouble> last_iterate(const ChannelData&, int count, std::int64_t steps_a_tile, std::int64_t steps, Deadline = kNoDeadline);
+
+/// The two parts of the error of states that Newton's method was stopped at after `count` solves: what exact arithmetic would have left, and the rest.
+/// Over the sampled channels, and their steps as far as truth and iterate are known.
+struct Truncation {
+  double truncation_max = 0;  // |exact iterate - truth|
+  double rounding_max = 0;    // |computed - exact iterate|; NaN never gets lost
+  std::int64_t verified_prefix = 0;
+  std::vector<std::array<std::int64_t, 2>> channels_checked;  // (b, d)
+};
+/// computed(b, d) -> stored h [L, kState]. steps_a_tile: as the solver says (Outcome).
+Truncation judge_truncation(const Problem&, int count, std::int64_t steps_a_tile, const std::function<std::vector<double>(std::int64_t b, std::int64_t d)>& computed,
+                            ReferenceCache&);
+
 /// Running bound on the rounding error of each iterate [count + 1][L, kState], computed in the compute type of `storage`; see newton_system.cpp.
 std::vector<std::vector<double>> iterate_bounds(const ChannelData&, const NewtonIterates&, Storage storage);
 /// Largest error over bound of iterates 1 .. count of a solver: run(k) returns its stored h [L, kState] with iteration_limit = k (one tile).

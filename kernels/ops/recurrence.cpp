@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/ops/chaotic.hpp"
 #include "kernels/ops/gradients.hpp"
 #include "kernels/primitives/register.hpp"
 
@@ -72,6 +73,13 @@ std::int64_t special(const Problem& p) { return steps(p) * (p.gates == "approx" 
 std::string why_not(const Problem& p) {
   if (p.scope != "kernel") return "scope '" + p.scope + "' is not part of this build yet";
   if (p.pass == "forward" && p.grad != "all") return "pass forward is given no gradients, so grad '" + p.grad + "' means nothing";
+  if (p.regime == "chaotic") {
+    try {
+      chaotic_draw(p.cell, regime_of(p), p.seed, 0);
+    } catch (const BadInput& none) {
+      return none.what();
+    }
+  }
   return "";
 }
 
@@ -100,12 +108,18 @@ void solve_forward(const Problem& p, Machine& machine, Tensors t) {
 
 void draw(const Problem& p, Machine& machine, const Tensors& t) {
   DrawArguments args{regime_of(p), facts_of(p.cell).memory, p.seed, p.hidden, p.seq_len, nullptr, 0};
-  Buffer text;
+  Buffer text, draws;
   if (args.regime.text) {
     args.text_bytes = std::int64_t(p.text->size());
     text = Buffer(machine, args.text_bytes);
     machine.upload(text.data(), p.text->data(), args.text_bytes);
     args.text = text.as<unsigned char>();
+  }
+  if (args.regime.chaotic) {
+    const std::vector<std::uint16_t> of_channels = chaotic_draws(p.cell, args.regime, p.seed, p.hidden);
+    draws = Buffer(machine, p.hidden * std::int64_t(sizeof(std::uint16_t)));
+    machine.upload(draws.data(), of_channels.data(), draws.bytes());
+    args.draws = draws.as<std::uint16_t>();
   }
   loops_for(p, machine).draw(p, args, machine, t);
   if (p.pass == "backward") solve_forward(p, machine, t);
@@ -220,7 +234,9 @@ const std::vector<Op>& ops() {
   return list;
 }
 
-std::vector<std::string> regime_names() { return {"paper", "public", "corners", "wide", "expansive", "long_memory", "saturated", "text"}; }
+std::vector<std::string> regime_names() {
+  return {"paper", "public", "corners", "fast_corners", "wide", "expansive", "chaotic", "long_memory", "slow_gates", "saturated", "huge", "impulses", "text"};
+}
 
 Regime regime_of(const Problem& p) {
   constexpr double kClip = 0.5, kShift = 6;
@@ -228,17 +244,27 @@ Regime regime_of(const Problem& p) {
   if (p.regime == "public") {
     regime.weight_deviation = 2 / std::sqrt(5.0 * double(p.hidden));
     regime.weight_clip = 0;
-  } else if (p.regime == "corners") {
+  } else if (p.regime == "corners" || p.regime == "fast_corners") {
     regime.weight_corner = 0.5;
     regime.input_deviation = 3;
-    regime.memory_shift = kShift;
+    if (p.regime == "corners") regime.memory_shift = kShift;
   } else if (p.regime == "wide" || p.regime == "expansive") {
     regime.weight_deviation = p.regime == "wide" ? 1 : 2;
     regime.weight_clip = 0;
   } else if (p.regime == "long_memory") {
     regime.memory_shift = kShift;
-  } else if (p.regime == "saturated") {
+  } else if (p.regime == "chaotic") {
+    regime.weight_deviation = 4;
+    regime.weight_clip = 0;
+    regime.chaotic = true;
+  } else if (p.regime == "slow_gates") {  // 1 - z rounds to 1 in float from 16.6 on
+    regime.input_deviation = 4;
+    regime.memory_shift = 16;
+  } else if (p.regime == "saturated" || p.regime == "huge") {
+    regime.input_deviation = p.regime == "huge" ? 1e4 : 60;
+  } else if (p.regime == "impulses") {
     regime.input_deviation = 60;
+    regime.impulses = true;
   } else if (p.regime == "text") {
     if (!p.text || p.text->empty()) throw BadInput("regime 'text' needs the bytes of a text file");
     regime.text = true;
@@ -257,10 +283,11 @@ ChannelData draw_channel(const Problem& p, std::int64_t b, std::int64_t d) {
   const Regime regime = regime_of(p);
   const unsigned char* text = p.text ? p.text->data() : nullptr;
   const std::int64_t text_bytes = p.text ? std::int64_t(p.text->size()) : 0;
+  const int draw = regime.chaotic ? chaotic_draw(p.cell, regime, p.seed, d) : 0;
   with_cell(p.cell, [&]<class Cell>() {
     AllStorages::for_each([&]<class T>() {
       if (storage_of<T> != p.storage) return;
-      for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(to_compute(drawn<T>(draw_weight(regime, p.seed, k, d))));
+      for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(to_compute(drawn<T>(draw_weight(regime, p.seed, k, d, draw))));
       for (int k = 0; k < Cell::kState; ++k) channel.initial.push_back(drawn<compute_t<T>>(draw_initial(regime, p.seed, b, k, d)));
       for (std::int64_t l = 0; l < p.seq_len; ++l) {
         for (int k = 0; k < Cell::kInputs; ++k) channel.inputs.push_back(to_compute(drawn<T>(draw_input(regime, Cell::memory, p.seed, b, l, k, d, p.seq_len, text, text_bytes))));

@@ -48,6 +48,7 @@ struct DrawArguments {
   std::int64_t hidden, seq_len;
   const unsigned char* text;  // [text_bytes], in the machine's memory
   std::int64_t text_bytes;
+  const std::uint16_t* draws = nullptr;  // [D], in the machine's memory: which draw of the weights each channel has; null: the first
 };
 
 /// Element `index` of u [B, L, kInputs, D], a [kWeights, D], h0 or grad_last [B, kState, D], or grad_h [B, L, G, D]; T its storage type.
@@ -56,7 +57,7 @@ PRNN_HD T draw_element(const DrawArguments& args, DrawStream stream, int compone
   const std::int64_t d = index % args.hidden, row = index / args.hidden;
   const int k = int(row % components);
   const std::int64_t outer = row / components;
-  if (stream == DrawStream::weight) return drawn<T>(draw_weight(args.regime, args.seed, k, d));
+  if (stream == DrawStream::weight) return drawn<T>(draw_weight(args.regime, args.seed, k, d, args.draws ? args.draws[d] : 0));
   if (stream == DrawStream::initial) return drawn<T>(draw_initial(args.regime, args.seed, outer, k, d));
   if (stream == DrawStream::last_gradient) return drawn<T>(draw_gradient(args.seed, stream, outer, 0, k, d));
   const std::int64_t b = outer / args.seq_len, l = outer % args.seq_len;

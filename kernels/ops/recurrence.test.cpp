@@ -198,6 +198,14 @@ TEST(RecurrenceOp, RegimesDrawWhatTheDesignSays) {
   EXPECT_TRUE(near(spread("expansive")[0], 2, weight_slack));
   EXPECT_TRUE(near(-spread("long_memory")[3], 6, mean_slack));
   EXPECT_TRUE(near(spread("saturated")[2], 60, input_slack));
+  EXPECT_TRUE(near(spread("huge")[2], 1e4, input_slack));
+  EXPECT_TRUE(near(spread("huge")[0], clipped, weight_slack));
+  EXPECT_EQ(spread("fast_corners")[0], 0.5);
+  EXPECT_TRUE(near(spread("fast_corners")[2], 3, input_slack));
+  EXPECT_LE(std::fabs(spread("fast_corners")[3]), 3 * mean_slack);
+  EXPECT_TRUE(near(spread("slow_gates")[2], 4, input_slack));
+  EXPECT_TRUE(near(-spread("slow_gates")[3], 16, mean_slack));
+  EXPECT_TRUE(near(spread("impulses")[2], 60 * std::sqrt(6 / 7.0), input_slack));  // of seven steps one is silent
   p.weight_std = 0.25;
   EXPECT_TRUE(near(spread("paper")[0], 0.25, weight_slack));
   EXPECT_TRUE(near(spread("corners")[0], 0.25, weight_slack));

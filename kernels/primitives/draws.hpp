@@ -55,12 +55,20 @@ struct Regime {
   double input_deviation = 1;
   double memory_shift = 0;  // added to the memory gate's pre-activation, towards remembering
   bool random_h0 = false;
-  bool text = false;  // inputs are an embedding of bytes
+  bool text = false;      // inputs are an embedding of bytes
+  bool impulses = false;  // inputs are 0 but at is_impulse()
+  bool chaotic = false;   // weights are drawn until they are (ops/chaotic.hpp)
 };
 
-/// Weight k of channel d (shared by the batch), in double before rounding to storage.
-PRNN_HD inline double draw_weight(const Regime& regime, std::uint64_t seed, int k, std::int64_t d) {
-  const Philox bits = draw_bits(seed, DrawStream::weight, 0, 0, k, d);
+/// Steps 2^n - 1, 2^n and 2^n + 1: both sides of every edge of a tile whose length is a power of two, and ever longer silence between them.
+PRNN_HD inline bool is_impulse(std::int64_t l) {
+  const auto is_power_of_two = [](std::int64_t x) { return x > 0 && (x & (x - 1)) == 0; };
+  return is_power_of_two(l - 1) || is_power_of_two(l) || is_power_of_two(l + 1);
+}
+
+/// Weight k of channel d (shared by the batch), in double before rounding to storage. draw: of a channel whose weights are drawn more than once, which.
+PRNN_HD inline double draw_weight(const Regime& regime, std::uint64_t seed, int k, std::int64_t d, int draw = 0) {
+  const Philox bits = draw_bits(seed, DrawStream::weight, 0, draw, k, d);
   if (regime.weight_corner != 0) return bits.word[0] & 1u ? regime.weight_corner : -regime.weight_corner;
   const double w = double(normal_integer(bits)) * (regime.weight_deviation / kNormalDeviation);
   if (regime.weight_clip == 0) return w;
@@ -70,6 +78,7 @@ PRNN_HD inline double draw_weight(const Regime& regime, std::uint64_t seed, int 
 /// Pre-activation k of (b, l, d). text [text_bytes] is read only in regime text: byte (b L + l) mod text_bytes picks the embedding row.
 PRNN_HD inline double draw_input(const Regime& regime, Memory memory, std::uint64_t seed, std::int64_t b, std::int64_t l, int k, std::int64_t d, std::int64_t seq_len,
                                  const unsigned char* text, std::int64_t text_bytes) {
+  if (regime.impulses && !is_impulse(l)) return 0;
   const Philox bits = regime.text ? draw_bits(seed, DrawStream::embedding, 0, text[(b * seq_len + l) % text_bytes], k, d) : draw_bits(seed, DrawStream::input, b, l, k, d);
   const double u = double(normal_integer(bits)) * (regime.input_deviation / kNormalDeviation);
   return k == memory.input ? PRNN_ADD_RN(u, regime.memory_shift * memory.towards_remembering) : u;

@@ -1,6 +1,7 @@
 // draws.test.cpp: the generator against its published vectors, and that every draw is what design section 5 says.
 #include <cmath>
 #include <set>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -110,6 +111,24 @@ TEST(Draws, InputsAreScaledAndTheMemoryGateAloneIsShifted) {
   EXPECT_EQ(GruDiag::memory.towards_remembering, -1);
   EXPECT_EQ(LstmCifgDiag::memory.input, 0);
   EXPECT_EQ(LstmCifgDiag::memory.towards_remembering, +1);
+}
+
+TEST(Draws, AWeightDrawnAgainIsAnother) {
+  const Regime free{.weight_deviation = 0.5};
+  EXPECT_EQ(draw_weight(free, 1, 2, 3, 0), draw_weight(free, 1, 2, 3));
+  EXPECT_EQ(draw_weight(free, 1, 2, 3, 7), normal_integer(draw_bits(1, DrawStream::weight, 0, 7, 2, 3)) * (0.5 / kNormalDeviation));
+  EXPECT_NE(draw_weight(free, 1, 2, 3, 7), draw_weight(free, 1, 2, 3, 8));
+}
+
+TEST(Draws, ImpulsesStandAtPowersOfTwoAndBesideThem) {
+  std::vector<std::int64_t> steps;
+  for (std::int64_t l = 0; l < 70; ++l) {
+    if (is_impulse(l)) steps.push_back(l);
+  }
+  EXPECT_EQ(steps, (std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65}));
+  const Regime plain{.input_deviation = 60}, impulses{.input_deviation = 60, .memory_shift = 6, .impulses = true};
+  const auto at = [&](const Regime& regime, std::int64_t l) { return draw_input(regime, Memory{}, 1, 2, l, 1, 4, 100, nullptr, 0); };
+  for (std::int64_t l = 0; l < 70; ++l) EXPECT_EQ(at(impulses, l), is_impulse(l) ? at(plain, l) : 0) << l;
 }
 
 TEST(Draws, DoNotDependOnTheLength) {

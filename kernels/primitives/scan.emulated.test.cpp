@@ -92,6 +92,59 @@ TEST(TheBlockScan, GivesTheFirstTimeThreadTheIdentity) {
   EXPECT_EQ(out[2].offset[0], 0.0f);
 }
 
+/// Offsets of the inclusive scan of one sequence of maps, one step a thread.
+template <int N>
+std::vector<Affine<float, N>> scanned(const std::vector<Affine<float, N>>& maps, int threads) {
+  using Map = Affine<float, N>;
+  std::vector<Map> out(maps.size());
+  launch(&scan_kernel<Map>, 1, threads, BlockScan<Map>::shared_maps(threads, 1) * int(sizeof(Map)), nullptr, maps.data(), out.data(), int(maps.size()), 1);
+  return out;
+}
+
+TEST(TheBlockScan, OfAlternatingSignsIsExact) {
+  // J = -1, r = 1 from 0: 1, 0, 1, 0, ... A9 of the adversarial cases; a neutral element of the wrong sign shows.
+  const std::vector<Affine<float, 1>> maps(301, {{{-1.0f}}, {1.0f}});
+  const auto out = scanned(maps, 64);
+  for (std::size_t l = 0; l < out.size(); ++l) EXPECT_EQ(out[l].offset[0], l % 2 == 0 ? 1.0f : 0.0f) << l;
+}
+
+TEST(TheBlockScan, OfPermutationsIsExact) {
+  // A10: each step swaps the two components or not, and adds to the first: integers that must end where plain swaps put them.
+  std::mt19937 random(3);
+  std::vector<Affine<float, 2>> maps;
+  for (int l = 0; l < 301; ++l) {
+    const bool swap = random() % 2 == 0;
+    maps.push_back({{{swap ? 0.0f : 1.0f, swap ? 1.0f : 0.0f}, {swap ? 1.0f : 0.0f, swap ? 0.0f : 1.0f}}, {float(random() % 8), 0.0f}});
+  }
+  const auto out = scanned(maps, 96);
+  float h[2] = {0, 0};
+  for (std::size_t l = 0; l < out.size(); ++l) {
+    if (maps[l].jacobian[0][0] == 0.0f) std::swap(h[0], h[1]);
+    h[0] += maps[l].offset[0];
+    EXPECT_EQ(out[l].offset[0], h[0]) << l;
+    EXPECT_EQ(out[l].offset[1], h[1]) << l;
+  }
+}
+
+TEST(TheBlockScan, OfProductsThatOverflowIsRightOrNotFinite) {
+  // A6: J = 4 for 120 steps, then J = 0, again and again; the states stay below 2^115, products do not stay below 2^128. No finite number may be wrong.
+  std::vector<Affine<float, 1>> maps;
+  for (int l = 0; l < 484; ++l) maps.push_back({{{l % 121 == 120 ? 0.0f : 4.0f}}, {l == 0 ? 0x1p-126f : 0.0f}});
+  int overflowed = 0;
+  for (const int threads : {32, 128, 512}) {
+    const auto out = scanned(maps, threads);
+    float h = 0;
+    for (std::size_t l = 0; l < out.size(); ++l) {
+      h = maps[l].jacobian[0][0] * h + maps[l].offset[0];
+      const bool finite = is_finite(out[l].offset[0]);
+      overflowed += !finite;
+      EXPECT_EQ(finite ? out[l].offset[0] : h, h) << threads << " " << l;
+      EXPECT_TRUE(finite || l >= 64) << "nothing can have overflowed yet";
+    }
+  }
+  EXPECT_GT(overflowed, 0) << "or this tests nothing";
+}
+
 TEST(TheSegmentedOperator, IsAssociativeAndForgetsWhatCameBeforeAStart) {
   // A library scans in any grouping: each must give what the plain loop over each sequence gives.
   using Map = Affine<std::uint32_t, 2>;

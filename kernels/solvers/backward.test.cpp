@@ -51,6 +51,7 @@ TEST(EveryCpuBackwardSolver, IsRightInEveryRegime) {
       if (regime == "text") continue;
       Problem p = backward_problem(Cell::name, Storage::f32, 2, 5, 90);
       p.regime = regime;
+      if (find_op(p.op).why_not(p) != "") continue;  // a cell without chaos
       for_every_solver(p, [](const Problem& p, const std::string& solver) { testing::expect_right_gradients<Cell, float>(p, solver, machine()); });
     }
   });

@@ -2,6 +2,7 @@
 // Newton system solved at 50 digits, to roundoff.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <set>
 
 #include "kernels/ops/recurrence.hpp"
@@ -48,6 +49,48 @@ TEST(EveryNewtonSolver, MakesTheTrueIteratesOfTheWholeSystem) {
     }
   }
   EXPECT_EQ(seen, (std::set<std::string>{"cpu newton_fused", "emulated newton_fused", "emulated newton_unfused"}));
+}
+
+TEST(EveryNewtonSolver, SaysHowManyStepsItTakesAtOnce) {
+  // By what it says the reference repeats its iterates: two solves over several tiles differ from the solution by far more than by rounding, which is all that is left.
+  for (const Solver& solver : solvers()) {
+    if (!solver.iterates || solver.pass != "forward" || solver.device == "cuda" || solver.storage != Storage::f64) continue;
+    const auto machine = testing::open_machine(solver.device);
+    Problem p;
+    p.cell = solver.cell;
+    p.storage = solver.storage;
+    p.batch = 2;
+    p.hidden = 3;
+    p.seq_len = 83;
+    p.regime = "wide";
+    p.h0 = "random";
+    p.iteration_limit = 2;
+    for (const std::int64_t tile : {16, 32, 83}) {
+      if (solver.device == "cpu") p.policy = {{"steps_a_tile", tile}};
+      else if (solver.name == "newton_fused" && tile < 83) p.policy = {{"threads", 2 * tile}, {"channels_a_block", 4}, {"steps_a_thread", 2}};
+      else p.policy = {};
+      testing::Workbench bench(p, *machine);
+      const Outcome outcome = bench.solve(solver.name);
+      ASSERT_TRUE(outcome.steps_a_tile);
+      if (solver.name == "newton_unfused" || !p.policy.empty()) {
+        EXPECT_EQ(outcome.steps_a_tile, solver.name == "newton_unfused" ? p.seq_len : tile);
+      }
+      double most = 0, left = 0;
+      for (std::int64_t b = 0; b < p.batch; ++b) {
+        for (std::int64_t d = 0; d < p.hidden; ++d) {
+          const ChannelData data = draw_channel(p, b, d);
+          const std::vector<DoubleDouble> exact = last_iterate(data, *p.iteration_limit, *outcome.steps_a_tile, p.seq_len), truth = true_states(data).states;
+          const std::vector<double> computed = bench.channel("h", b, d);
+          for (std::size_t at = 0; at < exact.size(); ++at) {
+            most = max_or_nan(most, std::fabs(computed[at] - exact[at].high) / std::max(1.0, std::fabs(exact[at].high)));
+            left = max_or_nan(left, std::fabs(exact[at].high - truth[at].high));
+          }
+        }
+      }
+      EXPECT_GT(left, 1e-6);
+      EXPECT_LT(most, 1e-6 * left) << solver.device << " " << solver.name << " " << p.cell << " tile " << tile;  // rounding, where another tile would leave as much as is left
+    }
+  }
 }
 
 }  // namespace

@@ -89,7 +89,7 @@ class NewtonFused final : public Run {
         if (trace) trace->merge(my_trace);
       }
     }
-    outcome_ = {.iterations = all.iterations, .converged = all.converged, .nonfinite = first_nonfinite<Cell, T>(at_, t)};
+    outcome_ = {.iterations = all.iterations, .steps_a_tile = tile_, .converged = all.converged, .nonfinite = first_nonfinite<Cell, T>(at_, t)};
     if (limit_) outcome_.converged.reset();
   }
 

@@ -264,7 +264,7 @@ class NewtonFused final : public Run {
       all.iterations = std::max(all.iterations, block.iterations);
       all.unconverged |= block.unconverged;
     }
-    Outcome outcome{.iterations = all.iterations, .nonfinite = place_of(at_, all.nonfinite)};
+    Outcome outcome{.iterations = all.iterations, .steps_a_tile = policy_.tile(), .nonfinite = place_of(at_, all.nonfinite)};
     if (limit_ < 0) outcome.converged = !all.unconverged;
     if (traced_) {
       double maxima[2][kTraced];

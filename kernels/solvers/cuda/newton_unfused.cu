@@ -284,7 +284,7 @@ class NewtonUnfused final : public Run {
   Outcome outcome() override {
     UnfusedStatus status;
     machine_.download(&status, status_.data(), sizeof status);
-    Outcome outcome{.iterations = limit_ < 0 ? status.solves : limit_, .nonfinite = place_of(at_, status.nonfinite)};
+    Outcome outcome{.iterations = limit_ < 0 ? status.solves : limit_, .steps_a_tile = at_.seq_len, .nonfinite = place_of(at_, status.nonfinite)};
     if (limit_ < 0) outcome.converged = status.converged != 0;
     if (traced_) {
       double maxima[2][kUnfusedTraced];
