@@ -145,10 +145,21 @@ TEST_F(Program, RefusesUnknownCommandsAndFlagsWithTheNearestName) {
 }
 
 TEST_F(Program, SaysWhatLaterVersionsBring) {
-  for (const char* command : {"compare", "gate", "baseline", "merge", "tune", "explain", "selftest"})
+  for (const char* command : {"compare", "gate", "baseline", "merge", "tune", "explain"})
     refused(std::string(command) + " x", std::string("prnn ") + command + " is not part of this build yet\n");
   for (const char* flag : {"--cell x.hpp", "--against prog", "--profile", "--against=prog"})
     refused(std::string("run small.toml ") + flag, "prnn run: --", "is not part of this build yet\n");
+}
+
+TEST_F(Program, SaysHowToBuildTheFaultsForASelftest) {
+  fs::copy_file(exe_, folder_ / "alone");
+  exe_ = folder_ / "alone";
+  refused("selftest --json", (folder_ / "prnn_faults").string() + ": not built; expected", "--target prnn_faults");
+  put("prnn_faults", "#!/bin/sh\necho \"$@\"\nexit 2\n");
+  fs::permissions(folder_ / "prnn_faults", fs::perms::owner_all);
+  const Ended e = prnn("selftest --json --trivial");
+  EXPECT_EQ(e.out, "selftest --trivial --json\n");
+  EXPECT_EQ(e.code, 2);
 }
 
 TEST_F(Program, RefusesBadSuitesNamingFileAndLine) {

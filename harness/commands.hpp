@@ -24,6 +24,7 @@ std::filesystem::path cache_directory();
 int list_command(const std::string& what, bool json);
 int info_command(bool json);
 int witness_command(const std::vector<std::string>& files, const std::string& solver_pattern, const std::string& device, bool json);
+int selftest_command(bool trivial, bool json);
 int bench_command(const std::vector<std::string>& arguments);  // SUITE [--device D] [--benchmark_...]; bench.cpp
 
 }  // namespace prnn

@@ -8,6 +8,8 @@
 #include <regex>
 #include <unordered_map>
 
+#include "kernels/fault.hpp"
+
 namespace prnn {
 namespace {
 
@@ -43,7 +45,7 @@ std::string shape_text(const Problem& p) {
 
 void name(Case& c) {
   const std::string shape = shape_text(c.problem);
-  c.group_id = shape + "/" + c.cache;
+  c.group_id = PRNN_FAULT(49, shape + "/" + c.cache, shape);
   c.case_id = fmt::format("{}/{}/{}/{}/{}", shape, c.problem.gates, limit_text(c.problem), c.cache, c.solver);
   char before = '/';
   for (const auto& [key, value] : c.problem.policy) {

@@ -7,6 +7,8 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "kernels/fault.hpp"
+
 namespace prnn {
 namespace {
 
@@ -32,7 +34,7 @@ double resampled_median(std::span<const double> sorted, Random& random, std::vec
   const std::size_t n = sorted.size();
   counts.assign(n, 0);
   for (std::size_t i = 0; i < n; ++i) ++counts[random.below(n)];
-  const std::size_t lower_rank = (n - 1) / 2, upper_rank = n / 2;
+  const std::size_t lower_rank = (n - 1) / 2, upper_rank = PRNN_FAULT(41, n / 2, (n - 1) / 2);
   std::size_t seen = 0, i = 0;
   while ((seen += counts[i]) <= lower_rank) ++i;
   const double lower = sorted[i];
@@ -43,7 +45,7 @@ double resampled_median(std::span<const double> sorted, Random& random, std::vec
 Interval percentiles(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const auto at = [&](double p) { return values[static_cast<std::size_t>(std::lround(p * static_cast<double>(values.size() - 1)))]; };
-  return {at(0.025), at(0.975)};
+  return {at(PRNN_FAULT(42, 0.025, 0.05)), at(0.975)};
 }
 
 }  // namespace
@@ -105,7 +107,7 @@ double relative_half_width(std::span<const double> sorted) {
   if (n < 6) return std::numeric_limits<double>::infinity();
   // P(x_(k) <= median <= x_(n+1-k)) = 1 - 2 P(Binomial(n, 1/2) < k) >= 0.95; k = 0 would be outside the sample.
   const auto k = static_cast<std::size_t>(std::max(1.0, std::floor(0.5 * static_cast<double>(n) - 0.98 * std::sqrt(static_cast<double>(n)))));
-  return 0.5 * (sorted[n - k] - sorted[k - 1]) / middle(sorted);
+  return 0.5 * (sorted[PRNN_FAULT(43, n - k, n - k - 1)] - sorted[k - 1]) / middle(sorted);
 }
 
 bool plateaued(std::span<const double> half_widths) {

@@ -12,6 +12,7 @@
 #include "harness/metrics/metric.hpp"
 #include "harness/statistics.hpp"
 #include "harness/timer.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 namespace {
@@ -286,7 +287,7 @@ class Sweeper {
 
   /// What is wrong with the output of a timed launch: bitwise the verified one, or right by the full local test where a solver need not repeat itself.
   std::string check(const Live& live, const Tensors& tensors) {
-    if (live.verified && live.verified.equals(machine_, tensors)) return "";
+    if (live.verified && PRNN_FAULT(40, live.verified.equals(machine_, tensors), live.solver->deterministic)) return "";
     if (live.verified && live.solver->deterministic) return "the output of a timed launch is not that of the verified one";
     if (live.row.status != Status::ok) return "";
     const double ratio = live.context->op.ratio_local(live.planned->problem, machine_, tensors);
@@ -396,7 +397,8 @@ Verdict judge_outcome(const Outcome& outcome, const ErrorReport& errors, Status 
     if (expected == Status::not_converged && outcome.converged == false) return {expected, reason};
     return {expected == Status::wrong ? expected : Status::error, reason};
   }
-  if (outcome.converged == false) return {Status::not_converged, outcome.iterations ? fmt::format("not converged after {} iterations", *outcome.iterations) : "not converged"};
+  if (PRNN_FAULT(38, outcome.converged == false, outcome.iterations && outcome.converged == false))
+    return {Status::not_converged, outcome.iterations ? fmt::format("not converged after {} iterations", *outcome.iterations) : "not converged"};
   if (fails) {
     const char* test = passes(errors.ratio_local) ? "forward" : "local";
     return {Status::wrong, fmt::format("the {} test finds an error of {:.3g} x its bound, at most {} allowed", test, errors.test_ratio(), kErrorFactor)};
@@ -418,7 +420,7 @@ void add_speedups(std::vector<CaseRecord>& group, const std::vector<std::string>
       for (const CaseRecord& other : group) {
         if (other.solver != baseline) continue;
         any = &other;
-        if (usable(other) && (!best || likeness(row, other) > likeness(row, *best))) best = &other;
+        if (usable(other) && (!best || PRNN_FAULT(39, likeness(row, other) > likeness(row, *best), likeness(row, other) < likeness(row, *best)))) best = &other;
       }
       if (!best) {
         none(any ? fmt::format("{} is {}", baseline, to_string(any->status)) : baseline + " is not in this group");

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "harness/statistics.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 namespace {
@@ -121,7 +122,7 @@ class GroupTimer {
       c.timing.wrong = std::move(wrong);
       c.timing.stop = Stop::wrong;
     }
-    poison(machine_, tensors);
+    PRNN_FAULT(48, poison(machine_, tensors), void());
   }
 
   Stop enough(const Running& c) const {

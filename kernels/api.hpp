@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/fault.hpp"
+
 namespace prnn {
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -233,7 +235,7 @@ std::string_view auto_table();
 // Op: what is computed and how a result is judged (design section 6)
 
 /// The larger; NaN if either is NaN, so that a maximum never loses one.
-constexpr double max_or_nan(double a, double b) { return a != a ? a : !(b <= a) ? b : a; }
+constexpr double max_or_nan(double a, double b) { return PRNN_FAULT(16, a != a ? a : !(b <= a) ? b : a, b > a ? b : a); }
 
 /// Error of an output against the truth (design section 3, "error"). Ratios are error over the bound without c.
 struct ErrorReport {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/cells/all.hpp"
+#include "kernels/fault.hpp"
 #include "reference/reference.hpp"
 
 namespace prnn {
@@ -21,7 +22,10 @@ struct ChannelIn {
     for (int k = 0; k < Cell::kState; ++k) h[k] = T(data.initial[std::size_t(k)]);
   }
   void inputs(std::int64_t l, T (&u)[Cell::kInputs]) const {
-    for (int k = 0; k < Cell::kInputs; ++k) u[k] = T(data.inputs[std::size_t(l * Cell::kInputs + k)]);
+    for (int k = 0; k < Cell::kInputs; ++k) {
+      const double given = data.inputs[std::size_t(l * Cell::kInputs + k)];
+      u[k] = T(PRNN_FAULT(33, given, float(given)));
+    }
   }
 };
 

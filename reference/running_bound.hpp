@@ -3,6 +3,7 @@
 
 #include "kernels/api.hpp"
 #include "kernels/cells/all.hpp"
+#include "kernels/fault.hpp"
 #include "kernels/ops/recurrence.hpp"
 
 namespace prnn {
@@ -33,7 +34,7 @@ struct RunningBound {
     step_and_bound<Cell>(h_before, a, u, unit_roundoff, gate_error, f, abs_jacobian, g);
     for (int i = 0; i < K; ++i) {
       next[i] = g[i];
-      for (int j = 0; j < K; ++j) next[i] += abs_jacobian[i][j] * error[j];
+      for (int j = 0; j < K; ++j) next[i] += PRNN_FAULT(36, abs_jacobian[i][j], abs_jacobian[j][i]) * error[j];
     }
     for (int i = 0; i < K; ++i) error[i] = next[i];
   }

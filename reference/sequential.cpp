@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/fault.hpp"
 #include "reference/channel_in.hpp"
 #include "reference/mp.hpp"
 #include "reference/running_bound.hpp"
@@ -38,7 +39,7 @@ Truth states_of(const ChannelData& data, Deadline deadline, std::optional<Storag
     double error = 0;
     for (int i = 0; i < K; ++i) {
       truth.states.push_back(split(h[i]));
-      truth.difference.push_back(static_cast<float>(abs(Mp(h[i] - Mp(h_check[i])))));
+      truth.difference.push_back(static_cast<float>(PRNN_FAULT(34, abs(Mp(h[i] - Mp(h_check[i]))), Mp(0))));
       h_double[i] = truth.states.back().high;
       scale = std::max(scale, std::fabs(h_double[i]));
       error = std::max(error, bound.error[i]);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "kernels/fault.hpp"
 #include "reference/reference.hpp"
 #include "reference/running_bound.hpp"
 
@@ -29,7 +30,7 @@ class Tally {
  public:
   /// One element: allowed is the bound on its error; largest, of its channel, is what rel_max refers to.
   void add(double computed, const DoubleDouble& truth, double allowed, double largest, Storage storage) {
-    const double error = std::fabs((computed - truth.high) - truth.low), ulp = error / unit_in_last_place(storage, truth.high);
+    const double error = std::fabs(PRNN_FAULT(35, (computed - truth.high) - truth.low, computed - truth.high)), ulp = error / unit_in_last_place(storage, truth.high);
     abs_max_ = max_or_nan(abs_max_, error);
     rel_max_ = max_or_nan(rel_max_, error == 0 ? 0 : error / largest);
     ulp_max_ = max_or_nan(ulp_max_, ulp);

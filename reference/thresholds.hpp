@@ -1,6 +1,8 @@
 // thresholds.hpp: the constants every verdict rests on, each with the reason for its value. Nothing else sets a tolerance.
 #pragma once
 
+#include "kernels/fault.hpp"
+
 namespace prnn {
 
 /// c of design section 6: a row passes iff error <= c x bound. Measured over 3 cells x 7 regimes (paper, public, corners, wide, expansive,
@@ -23,6 +25,6 @@ inline constexpr double kReferenceMargin = 0x1p-10;
 inline constexpr double kEndToEndShare = 0.25;
 
 /// Whether a ratio of error to bound passes. NaN fails.
-constexpr bool passes(double ratio) { return ratio <= kErrorFactor; }
+constexpr bool passes(double ratio) { return PRNN_FAULT(37, ratio <= kErrorFactor, !(ratio > kErrorFactor)); }
 
 }  // namespace prnn

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cells/scalar.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -32,7 +33,7 @@ PRNN_HD inline void step_and_jacobian(const T (&h)[Cell::kState], const T (&a)[C
   Cell::step(x, a, u, y);
   for (int i = 0; i < Cell::kState; ++i) {
     f[i] = y[i].value;
-    for (int j = 0; j < Cell::kState; ++j) jacobian[i][j] = y[i].slope[j];
+    for (int j = 0; j < Cell::kState; ++j) jacobian[i][j] = PRNN_FAULT(6, y[i].slope[j], j > i ? T(0) : y[i].slope[j]);
   }
 }
 
@@ -94,7 +95,7 @@ template <class Cell, class T>
 PRNN_HD inline void guard_start(const T (&a)[Cell::kWeights], T (&h0)[Cell::kState]) {
   T poison = T(0) * a[0];
   for (int k = 1; k < Cell::kWeights; ++k) poison = poison + T(0) * a[k];
-  for (int i = 0; i < Cell::kState; ++i) poison = poison + T(0) * h0[i];
+  for (int i = 0; i < Cell::kState; ++i) poison = PRNN_FAULT(57, poison + T(0) * h0[i], poison);
   for (int i = 0; i < Cell::kState; ++i) h0[i] = h0[i] + poison;
 }
 

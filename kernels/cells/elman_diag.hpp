@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cells/cell.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -14,7 +15,7 @@ struct ElmanDiag {
   // h [1], a [1], u [1] -> h_next [1]
   template <class S, class P>
   PRNN_HD static constexpr void step(const S (&h)[kState], const P (&a)[kWeights], const P (&u)[kInputs], S (&h_next)[kState]) {
-    h_next[0] = tanh_gate(a[0] * h[0] + u[0]);
+    h_next[0] = tanh_gate(PRNN_FAULT(2, a[0], -a[0]) * h[0] + u[0]);
   }
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/cells/cell.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -178,7 +179,7 @@ PRNN_HD inline void go_back(const StepValues<Cell, T>& values, const T (&seed)[C
         bring.template operator()<node.y, 2 * i + 1>(g);
       } else if constexpr (node.operation == Operation::subtract) {
         bring.template operator()<node.x, 2 * i>(g);
-        bring.template operator()<node.y, 2 * i + 1>(T(-g));
+        bring.template operator()<node.y, 2 * i + 1>(PRNN_FAULT(5, T(-g), g));
       } else if constexpr (node.operation == Operation::multiply) {
         bring.template operator()<node.x, 2 * i>(T(g * values.of[node.y]));
         bring.template operator()<node.y, 2 * i + 1>(T(g * values.of[node.x]));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cells/cell.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -16,7 +17,7 @@ struct GruDiag {
   template <class S, class P>
   PRNN_HD static constexpr void step(const S (&h)[kState], const P (&a)[kWeights], const P (&u)[kInputs], S (&h_next)[kState]) {
     const S z = sigmoid(a[0] * h[0] + u[0]);
-    const S r = sigmoid(a[1] * h[0] + u[1]);
+    const S r = sigmoid(a[1] * h[0] + PRNN_FAULT(1, u[1], u[0]));
     const S c = tanh_gate(a[2] * (h[0] * r) + u[2]);
     h_next[0] = (P(1) - z) * h[0] + z * c;
   }

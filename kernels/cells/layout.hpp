@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cells/scalar.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -22,7 +23,9 @@ struct Layout {
 
   PRNN_HD std::int64_t channels() const { return batch * hidden; }
   PRNN_HD std::int64_t u(std::int64_t b, std::int64_t l, int k, std::int64_t d) const { return ((b * seq_len + l) * Cell::kInputs + k) * hidden + d; }
-  PRNN_HD std::int64_t h(std::int64_t b, std::int64_t l, int k, std::int64_t d) const { return ((b * seq_len + l) * Cell::kState + k) * hidden + d; }
+  PRNN_HD std::int64_t h(std::int64_t b, std::int64_t l, int k, std::int64_t d) const {
+    return ((PRNN_FAULT(22, b * seq_len, int(b * seq_len)) + l) * Cell::kState + k) * hidden + d;
+  }
   PRNN_HD std::int64_t a(int k, std::int64_t d) const { return k * hidden + d; }
   PRNN_HD std::int64_t edge(std::int64_t b, int k, std::int64_t d) const { return (b * Cell::kState + k) * hidden + d; }
   /// The order of (b, l, d) in which "first non-finite" is meant.

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/cells/cell.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -21,7 +22,7 @@ struct LstmCifgDiag {
     const S f = sigmoid(a[0] * h[1] + u[0] + a[3] * h[0]);
     const S z = tanh_gate(a[2] * h[1] + u[2]);
     const S c = f * h[0] + (P(1) - f) * z;
-    const S o = sigmoid(a[1] * h[1] + u[1] + a[4] * c);
+    const S o = sigmoid(a[1] * h[1] + u[1] + a[4] * PRNN_FAULT(3, c, h[0]));
     h_next[0] = c;
     h_next[1] = o * tanh_gate(c);
   }

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "kernels/cells/units.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -27,7 +28,7 @@ using compute_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
 PRNN_HD inline Bf16 to_bf16(float x) {
   const std::uint32_t bits = detail::float_bits(x);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return {std::uint16_t(0x7fff)};
-  return {std::uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
+  return {std::uint16_t((bits + PRNN_FAULT(25, 0x7fffu + ((bits >> 16) & 1u), 0x8000u)) >> 16)};
 }
 PRNN_HD inline float to_float(Bf16 x) { return detail::bits_float(std::uint32_t(x.bits) << 16); }
 
@@ -237,7 +238,7 @@ PRNN_HD Dual<T, N> sigmoid(const Dual<T, N>& x) {
 template <class T, int N>
 PRNN_HD Dual<T, N> tanh_gate(const Dual<T, N>& x) {
   const T t = tanh_gate(x.value);
-  const T dt = T(1) - t * t;
+  const T dt = T(1) - PRNN_FAULT(4, t * t, t);
   Dual<T, N> r(t);
   for (int n = 0; n < N; ++n) r.slope[n] = dt * x.slope[n];
   return r;

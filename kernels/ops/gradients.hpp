@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "kernels/cells/bounded.hpp"
+#include "kernels/fault.hpp"
 #include "kernels/ops/recurrence.hpp"
 #include "kernels/primitives/sum.hpp"
 
@@ -18,7 +19,7 @@ struct GradientTerms {
 
 /// The largest ratio so far; once NaN, always NaN.
 PRNN_HD inline void keep_largest(double& worst, double ratio) {
-  if (worst == worst && !(ratio <= worst)) worst = ratio;
+  if (worst == worst && PRNN_FAULT(17, !(ratio <= worst), ratio > worst)) worst = ratio;
 }
 
 /// Above it a product within a step may leave the range of compute type C, and nothing is asked of a channel from there on.

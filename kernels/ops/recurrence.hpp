@@ -8,6 +8,7 @@
 
 #include "kernels/api.hpp"
 #include "kernels/cells/layout.hpp"
+#include "kernels/fault.hpp"
 #include "kernels/primitives/draws.hpp"
 
 namespace prnn {
@@ -113,7 +114,7 @@ struct BackwardTensors {
     return ((b * at.seq_len + l) * grad_components + k) * at.hidden + d;
   }
   /// 1, or 2 where grad_h is h; the product is exact but for overflow.
-  PRNN_HD compute_t<T> grad_factor() const { return compute_t<T>(squares ? 2 : 1); }
+  PRNN_HD compute_t<T> grad_factor() const { return compute_t<T>(squares ? PRNN_FAULT(53, 2, 1) : 1); }
 
  private:
   static const char* loss_tensor(const Tensors& t) {

@@ -1,6 +1,7 @@
 // adjoint.hpp: one step of the backward pass as the plain solvers take it, on host and device.
 #pragma once
 
+#include "kernels/fault.hpp"
 #include "kernels/ops/recurrence.hpp"
 #include "kernels/primitives/sum.hpp"
 
@@ -31,8 +32,8 @@ PRNN_HD inline void adjoint_step(const Layout<Cell>& at, const BackwardTensors<T
 /// da at i, of kWeights x D in all, from what each batch entry summed, sums [B, kWeights D], in the order of the batch.
 template <class C>
 PRNN_HD inline void combine_batch(std::int64_t batch, std::int64_t weights, const CompensatedSum<C>* sums, std::int64_t i, bool accumulate, C* da) {
-  CompensatedSum<C> total(accumulate ? da[i] : C(0));
-  for (std::int64_t b = 0; b < batch; ++b) total.add(sums[b * weights + i]);
+  CompensatedSum<C> total(PRNN_FAULT(32, accumulate, false) ? da[i] : C(0));
+  for (std::int64_t b = 0; b < batch; ++b) total.add(sums[PRNN_FAULT(31, b, 0) * weights + i]);
   da[i] = total.value();
 }
 

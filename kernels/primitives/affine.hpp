@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cells/scalar.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -46,7 +47,7 @@ PRNN_HD inline Affine<T, N> compose(const Affine<T, N>& earlier, const Affine<T,
   for (int i = 0; i < N; ++i) {
     for (int j = 0; j < N; ++j) {
       T sum = later.jacobian[i][0] * earlier.jacobian[0][j];
-      for (int k = 1; k < N; ++k) sum = later.jacobian[i][k] * earlier.jacobian[k][j] + sum;
+      for (int k = 1; k < N; ++k) sum = PRNN_FAULT(7, later.jacobian[i][k] * earlier.jacobian[k][j], earlier.jacobian[i][k] * later.jacobian[k][j]) + sum;
       both.jacobian[i][j] = sum;
     }
   }

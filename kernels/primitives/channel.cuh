@@ -8,6 +8,7 @@
 
 #include "kernels/cells/cell.hpp"
 #include "kernels/cells/layout.hpp"
+#include "kernels/fault.hpp"
 #include "kernels/ops/recurrence.hpp"
 #include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/convergence.hpp"
@@ -65,7 +66,7 @@ struct Place {
 /// Of channel b D + d. A 64-bit division takes a hundred instructions, at the start of a kernel that may last 3 us.
 template <class Cell>
 PRNN_DEVICE Place place_of_channel(const Layout<Cell>& at, std::int64_t channel) {
-  if (at.channels() <= std::int64_t(0xffffffffu)) {
+  if (PRNN_FAULT(23, at.channels(), at.hidden) <= std::int64_t(0xffffffffu)) {
     const unsigned b = unsigned(channel) / unsigned(at.hidden);
     return {std::int64_t(b), std::int64_t(unsigned(channel) - b * unsigned(at.hidden))};
   }

@@ -1,6 +1,7 @@
 // convergence.hpp: when a Newton iterate is good enough; one rule for every Newton solver.
 #pragma once
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/affine.hpp"
 
 namespace prnn {
@@ -20,7 +21,7 @@ struct Fit {
   }
   /// Whether a channel has converged at this iterate, `passed_before` saying that every step passed at the iterate before too: the solve in
   /// between has then removed all of r but its second order and its rounding. Passing alone would accept 8 u_c where rounding is far less.
-  PRNN_HD bool converged(bool passed_before) const { return passes && (close || passed_before); }
+  PRNN_HD bool converged(bool passed_before) const { return passes && PRNN_FAULT(58, close || passed_before, true); }
 };
 
 /// linear: (J, r) at the iterate; h, before [K]: its state at this step and at the one before.

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/cells/cell.hpp"
+#include "kernels/fault.hpp"
 
 #if defined(__CUDA_ARCH__)
 #define PRNN_ADD_RN(x, y) __dadd_rn(x, y)  // never contracted with the multiply before it
@@ -86,7 +87,7 @@ PRNN_HD inline double draw_input(const Regime& regime, Memory memory, std::uint6
 
 /// Component k of the initial state of (b, d).
 PRNN_HD inline double draw_initial(const Regime& regime, std::uint64_t seed, std::int64_t b, int k, std::int64_t d) {
-  return regime.random_h0 ? double(normal_integer(draw_bits(seed, DrawStream::initial, b, 0, k, d))) * (1.0 / kNormalDeviation) : 0.0;
+  return regime.random_h0 ? double(normal_integer(draw_bits(seed, DrawStream::initial, PRNN_FAULT(51, b, 0), 0, k, d))) * (1.0 / kNormalDeviation) : 0.0;
 }
 
 /// Component k of the loss's gradient by h_l of (b, d), or (l = 0) by its last state, N(0, 1).

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "kernels/cells/all.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 namespace {
@@ -141,7 +142,7 @@ double line_through(const std::vector<std::pair<double, double>>& at, double x) 
   const auto [x1, y1] = at[right];
   const double slope = (y1 - y0) / (x1 - x0);
   if (x < x0) return y0 + std::clamp(slope, 0.0, 1.0) * (x - x0);
-  if (x > x1) return y1 + std::clamp(slope, 0.0, 1.0) * (x - x1);
+  if (x > x1) return y1 + PRNN_FAULT(50, std::clamp(slope, 0.0, 1.0), slope) * (x - x1);
   return y0 + slope * (x - x0);
 }
 

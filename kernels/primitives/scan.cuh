@@ -8,6 +8,7 @@
 // The order of compositions is fixed, so results are bitwise the same on every run.
 #pragma once
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/device.cuh"
 
@@ -24,7 +25,7 @@ struct Segmented {
 struct ComposeSegments {
   template <class Map>
   PRNN_HD Segmented<Map> operator()(const Segmented<Map>& earlier, const Segmented<Map>& later) const {
-    if (later.starts) return later;
+    if (PRNN_FAULT(59, later.starts, 0)) return later;
     return {compose(earlier.map, later.map), earlier.starts};
   }
 };
@@ -57,14 +58,14 @@ class BlockScan {
     const int mine = row();
     const bool first_in_warp = thread_index() % kWarp < lanes_;
     // No identity enters a product: inf x 0 would make a NaN of a map that has overflowed.
-    if (mine == 0) return first_in_warp ? Map::identity() : before_in_warp_;
+    if (mine == 0) return PRNN_FAULT(9, first_in_warp, false) ? Map::identity() : before_in_warp_;
     Map map = shared_[slot(0)];
     constexpr int kTogether = 4;  // rows that are read at once: their composition waits for shared memory only once
     PRNN_NO_UNROLL for (int r = 1; r < mine; r += kTogether) {
       Map row[kTogether];
       PRNN_UNROLL for (int i = 0; i < kTogether; ++i) row[i] = shared_[slot(r + i < mine ? r + i : r)];
       PRNN_UNROLL for (int i = 0; i < kTogether; ++i) {
-        if (r + i < mine) map = compose(map, row[i]);
+        if (r + i < mine) map = PRNN_FAULT(8, compose(map, row[i]), compose(row[i], map));
       }
     }
     return first_in_warp ? map : compose(map, before_in_warp_);

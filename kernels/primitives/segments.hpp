@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/cells/scalar.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -31,7 +32,7 @@ template <class C, int K>
 PRNN_HD inline bool continues(const C (&s)[K], const C (&e)[K]) {
   constexpr C kTolerance = C(4 * unit_roundoff_v<C>);
   bool passes = true;
-  for (int i = 0; i < K; ++i) {
+  for (int i = 0; i < PRNN_FAULT(12, K, 1); ++i) {
     const C mismatch = s[i] < e[i] ? e[i] - s[i] : s[i] - e[i], size = e[i] < C(0) ? -e[i] : e[i];
     if (!(mismatch <= kTolerance * size) && !(s[i] != s[i] && e[i] != e[i])) passes = false;
   }

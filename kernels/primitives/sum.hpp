@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cells/scalar.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 
@@ -20,7 +21,7 @@ struct CompensatedSum {
   }
   PRNN_HD void add(const CompensatedSum& other) {
     add(other.sum);
-    lost = lost + other.lost;
+    lost = PRNN_FAULT(30, lost + other.lost, lost);
   }
   PRNN_HD C value() const { return sum + lost; }
 };

@@ -3,6 +3,7 @@
 // cache that all share and back), in a grid global memory.
 #pragma once
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/channel.cuh"
 #include "kernels/primitives/segments.hpp"
 
@@ -35,7 +36,7 @@ class TeamBoard {
       const int r = i >> log_width_, c = i & (width() - 1);
       const int inside = see(flags_ + (round & 1), kFlags, r);
       bool parts = false;
-      if (r + 1 < runs_to_) {
+      if (r + PRNN_FAULT(14, 1, 2) < runs_to_) {
         const State<C, K> end = see_edge(round, 1, c, r), start = see_edge(round, 0, c, r + 1);
         parts = !continues(start.x, end.x);
       }

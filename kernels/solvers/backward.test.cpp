@@ -408,19 +408,25 @@ struct Noted {
 };
 class NotingRun final : public Run {
  public:
+  explicit NotingRun(Outcome said) : said_(std::move(said)) {}
   Policy policy() const override { return {{"threads", 7}}; }
   std::string_view solver() const override { return "chosen"; }
   int launches() const override { return 3; }
   bool capturable() const override { return false; }
   void launch(const Tensors&, Stream) override { ++Noted::launched; }
-  Outcome outcome() override { return {.converged = false, .rounds = 2, .boundaries = 5, .boundaries_failed = 1, .nonfinite = {{1, 2, 3}}}; }
+  Outcome outcome() override { return said_; }
+
+ private:
+  const Outcome said_;
 };
 
 /// In the place of `reduction`.
 struct PassBothOfAnyTwo : ::testing::Test {
-  Solver& replaced = *std::find_if(solvers().begin(), solvers().end(), [](const Solver& s) {
-    return s.name == "reduction" && s.device == "cpu" && s.cell == "elman_diag" && s.storage == Storage::f64 && s.pass == "backward";
-  });
+  static Solver& solver_of(std::string_view name, std::string_view pass) {
+    return *std::find_if(solvers().begin(), solvers().end(),
+                         [&](const Solver& s) { return s.name == name && s.device == "cpu" && s.cell == "elman_diag" && s.storage == Storage::f64 && s.pass == pass; });
+  }
+  Solver& replaced = solver_of("reduction", "backward");
   const Solver real = replaced;
 
   PassBothOfAnyTwo() {
@@ -429,7 +435,7 @@ struct PassBothOfAnyTwo : ::testing::Test {
     replaced.workspace_bytes = [](const Problem&) { return std::int64_t{1000}; };
     replaced.prepare = [](const Problem& p, Machine&) -> std::unique_ptr<prnn::Run> {
       Noted::problem = p;
-      return std::make_unique<NotingRun>();
+      return std::make_unique<NotingRun>(Outcome{.converged = false, .rounds = 2, .boundaries = 5, .boundaries_failed = 1, .nonfinite = {{1, 2, 3}}});
     };
   }
   ~PassBothOfAnyTwo() override { replaced = real; }
@@ -478,6 +484,27 @@ TEST_F(PassBothOfAnyTwo, NewtonGoesWithReductionAndStopsAlone) {
   EXPECT_EQ(solver->why_not(p), "seed");
   p.gates = "approx";
   EXPECT_EQ(solver->why_not(p), "double has no approximate gates");
+}
+
+TEST_F(PassBothOfAnyTwo, HasConvergedWhereBothHaveThatSaySo) {
+  Solver& newton = solver_of("newton_fused", "forward");
+  const Solver real_newton = newton;
+  Problem p = backward_problem("elman_diag", Storage::f64, 1, 3, 4);
+  p.pass = "both";
+  const std::optional<bool> said[] = {std::nullopt, true, false};
+  for (const auto& forward : said) {
+    for (const auto& backward : said) {
+      const auto prepare = [](std::optional<bool> converged) {
+        return [converged](const Problem&, Machine&) -> std::unique_ptr<prnn::Run> { return std::make_unique<NotingRun>(Outcome{.converged = converged}); };
+      };
+      newton.prepare = prepare(forward);
+      replaced.prepare = prepare(backward);
+      const Outcome outcome = find_solver("newton_fused", "cpu", p)->prepare(p, machine())->outcome();
+      const bool both = forward.value_or(true) && backward.value_or(true);
+      EXPECT_EQ(outcome.converged, forward || backward ? std::optional(both) : std::nullopt);
+    }
+  }
+  newton = real_newton;
 }
 
 }  // namespace

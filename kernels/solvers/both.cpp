@@ -8,6 +8,8 @@
 #include <map>
 #include <tuple>
 
+#include "kernels/fault.hpp"
+
 namespace prnn {
 namespace {
 
@@ -68,7 +70,7 @@ class Both final : public Run {
   Outcome outcome() override {
     Outcome all = forward_->outcome();
     const Outcome back = backward_->outcome();
-    if (back.converged) all.converged = all.converged.value_or(true) && *back.converged;
+    if (back.converged) all.converged = PRNN_FAULT(60, all.converged.value_or(true), true) && *back.converged;
     if (!all.nonfinite) all.nonfinite = back.nonfinite;
     if (!all.rounds) {
       all.rounds = back.rounds;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "kernels/fault.hpp"
 #include "kernels/solvers/cpu/backward.hpp"
 #include "kernels/solvers/cpu/lanes.hpp"
 
@@ -106,14 +107,14 @@ class AdjointStrip : public AdjointLanes<Cell, compute_t<T>> {
     const int lane = stretch.lane, width = stretch.width, G = t_.grad_components;
     for (int k = 0; k < I; ++k) load(this->u[k] + lane, t_.u + at_.u(b, l, k, d), width);
     for (int i = 0; i < K; ++i) {
-      if (l == 0) load(this->h_before[i] + lane, t_.h0 + at_.edge(b, i, d), width);
+      if (l == 0) PRNN_FAULT(27, load(this->h_before[i] + lane, t_.h0 + at_.edge(b, i, d), width), void(std::fill_n(this->h_before[i] + lane, width, C(0))));
       else load(this->h_before[i] + lane, t_.h + at_.h(b, l - 1, i, d), width);
     }
     if (stretch.unit >= 0) return keep_in_range(lane, width);
     const C factor = t_.grad_factor();
     for (int k = 0; k < G; ++k) {
       const T* const grad = t_.grad_h + t_.grad_at(at_, b, l, k, d);
-      C* const g = this->g[K - G + k] + lane;
+      C* const g = this->g[PRNN_FAULT(52, K - G + k, k)] + lane;
       for (int i = 0; i < width; ++i) g[i] = g[i] + factor * to_compute(grad[i]);
     }
   }

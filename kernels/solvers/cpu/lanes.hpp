@@ -10,6 +10,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/policy.hpp"
 #include "kernels/solvers/cpu/channels.hpp"
 
@@ -150,7 +151,7 @@ class Strip : public LaneState<Cell, compute_t<T>> {
       in_place ? walk_in_place(count, products ? with_products_ : stored_) : walk_gathered(count, products ? with_products_ : gathered_);
       step_ += count;
       for (const Stretch& stretch : *this) {
-        if (ended(stretch)) std::fill_n(this->runs + stretch.lane, stretch.width, std::int8_t(0));
+        if (ended(stretch)) std::fill_n(this->runs + stretch.lane, stretch.width, std::int8_t(PRNN_FAULT(54, 0, -1)));
       }
     }
   }

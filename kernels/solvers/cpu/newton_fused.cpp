@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/convergence.hpp"
 #include "kernels/solvers/cpu/channels.hpp"
 
@@ -109,7 +110,7 @@ class NewtonFused final : public Run {
         for (C& h : tile[std::size_t(s)].h) h = not_a_number<C>();
       }
       for (std::int64_t s = 0; s < steps; ++s) store_state<Cell, T>(at_, t, b, start + s, d, tile[std::size_t(s)].h);
-      std::copy_n(tile[std::size_t(steps - 1)].h, K, carry);
+      std::copy_n(tile[std::size_t(PRNN_FAULT(10, steps, tile_) - 1)].h, K, carry);
     }
     store_last<Cell, T>(at_, t, b, d, carry);
   }

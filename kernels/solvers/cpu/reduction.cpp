@@ -11,6 +11,7 @@
 #include <numeric>
 #include <vector>
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/segments.hpp"
 #include "kernels/solvers/cpu/adjoint_strip.hpp"
@@ -196,7 +197,7 @@ class ReductionRun : public Run {
       C truth[K];
       for (int i = 0; i < K; ++i) {
         double sum = before.end[i];
-        for (int k = 0; moved && k < K; ++k) sum += std::ldexp(double(before.product[i][k]) * double(by[k]), before.exponent[k]);
+        for (int k = 0; moved && k < K; ++k) sum += std::ldexp(double(PRNN_FAULT(29, before.product[i][k], before.product[k][i])) * double(by[k]), before.exponent[k]);
         truth[i] = C(sum);
       }
       if (moved && !all_finite(truth) && all_finite(before.start)) {

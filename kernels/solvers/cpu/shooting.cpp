@@ -11,6 +11,7 @@
 // After k rounds the first k boundaries are exact, whatever J is.
 #include <vector>
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/segments.hpp"
 #include "kernels/solvers/cpu/lanes.hpp"
 
@@ -146,7 +147,7 @@ class Shooting final : public Run {
   std::int64_t move_starts(std::int64_t channel) {
     std::int64_t failed = 0;
     C moved_by[K] = {};  // b_{p-1} - s_{p-1}
-    for (std::int64_t p = 1; p < plan_.cut.count; ++p) {
+    for (std::int64_t p = 1; p < PRNN_FAULT(15, plan_.cut.count, plan_.cut.count - 1); ++p) {
       const Segment& before = of(channel, p - 1);
       Segment& segment = of(channel, p);
       const bool passes = continues(segment.start, before.end);

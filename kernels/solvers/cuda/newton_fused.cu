@@ -17,6 +17,7 @@
 #include <bit>
 #include <vector>
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/channel.cuh"
 #include "kernels/primitives/policy.hpp"
@@ -137,7 +138,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
     bool passed = false;  // my channel, at the iterate before
     while (adaptive || solves < limit || kTrace) {
       if (last_in_warp) shared.edges[(warp + 1) * lanes + g] = h[S - 1];
-      barrier();
+      PRNN_FAULT(18, barrier(), void());
       State<C, K> before = shuffle_up(h[S - 1], lanes);
       if (first_in_warp) before = shared.edges[warp * lanes + g];
 
@@ -196,7 +197,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
           PRNN_UNROLL for (int i = 0; i < K; ++i) moved.x[i] = h[s].x[i] + map[s].offset[i];
           if (!all_finite(moved.x)) moved = {};
         }
-        if (!active) continue;
+        if (PRNN_FAULT(56, !active, false)) continue;
         if (kTrace && own + s < alive) {
           PRNN_UNROLL for (int i = 0; i < K; ++i) step_max = larger(step_max, magnitude(moved.x[i] - h[s].x[i]));
         }
@@ -223,7 +224,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
       if (begin + own + s + 1 == at.seq_len) store_last(at, tensors, b, d, h[s].x);
     }
     // The carry's last reader was before the vote above; its next one is behind the next tile's first barrier.
-    if (own + S == tile) shared.edges[g] = h[S - 1];
+    if (own + S == tile) shared.edges[g] = h[PRNN_FAULT(11, S - 1, 0)];
   }
 }
 

@@ -11,6 +11,7 @@
 #include <array>
 #include <map>
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/channel.cuh"
 #include "kernels/primitives/policy.hpp"
@@ -166,7 +167,7 @@ PRNN_KERNEL assemble_kernel(Unfused<Cell, T> w, int k, bool checked) {
     load_weights(w.at, w.tensors.a, d, a);
     load_inputs<Cell>(w.tensors.u + w.at.u(tile.b, l, 0, d), w.at.hidden, u);
     PRNN_UNROLL for (int i = 0; i < K; ++i) {
-      before.x[i] = l == 0 ? w.tensors.h0[w.at.edge(tile.b, i, d)] : w.iterate[w.at.h(tile.b, l - 1, i, d)];
+      before.x[i] = l == 0 ? PRNN_FAULT(26, w.tensors.h0[w.at.edge(tile.b, i, d)], C(0)) : w.iterate[w.at.h(tile.b, l - 1, i, d)];
       h.x[i] = w.iterate[w.at.h(tile.b, l, i, d)];
     }
     Element<C, K> element;
@@ -205,7 +206,7 @@ PRNN_KERNEL update_kernel(Unfused<Cell, T> w, int number) {
     const Element<C, K>& element = w.elements[(tile.b * w.at.hidden + d) * w.at.seq_len + l];
     PRNN_UNROLL for (int i = 0; i < K; ++i) slots[slot].x[i] = element.map.offset[i];
   });
-  barrier();
+  PRNN_FAULT(21, barrier(), void());
   tile.for_each_channel_fastest([&](int slot, std::int64_t l, std::int64_t d) {
     const std::int64_t channel = tile.b * w.at.hidden + d;
     if (adaptive && w.unfinished[channel] != k - 1) return;

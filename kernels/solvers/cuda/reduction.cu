@@ -19,6 +19,7 @@
 
 #include "kernels/cells/approximated.hpp"
 #include "kernels/cells/graph.hpp"
+#include "kernels/fault.hpp"
 #include "kernels/primitives/adjoint.cuh"
 #include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/register.hpp"
@@ -316,7 +317,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
         step_jacobian<Cell>(step[s], jacobian[s]);
         Map map;
         multiply_transposed(jacobian[s], grad_h[s], map.offset);
-        PRNN_UNROLL for (int i = 0; i < K; ++i) { PRNN_UNROLL for (int j = 0; j < K; ++j) map.jacobian[i][j] = jacobian[s][j][i]; }
+        PRNN_UNROLL for (int i = 0; i < K; ++i) { PRNN_UNROLL for (int j = 0; j < K; ++j) map.jacobian[i][j] = PRNN_FAULT(28, jacobian[s][j][i], jacobian[s][i][j]); }
         all = s == S - 1 ? map : compose(all, map);
       }
       Map* const published = shared.maps + odd * thread_count() + lane;
@@ -379,7 +380,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
       if (!kShoots || top <= high) {
         PRNN_UNROLL for (int k = 0; k < W; ++k) da[k].add(sum[k]);
       }
-      if (last_slot) shared.carry[(odd ^ 1) * lanes + lane] = x;
+      if (last_slot) shared.carry[PRNN_FAULT(20, odd ^ 1, odd) * lanes + lane] = x;
     }
     show_to_tiles();
     barrier();

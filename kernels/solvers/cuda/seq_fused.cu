@@ -2,6 +2,7 @@
 //   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D] -> h [B, L, kState, D], last [B, kState, D]
 // h_l = f(h_{l-1}, u_l), Danieli et al. 2025 (arXiv:2510.21450), eq. 2.1. Time-fused kernels of this kind: haste's IndRNN, FLA's HGRN.
 #include "kernels/cells/approximated.hpp"
+#include "kernels/fault.hpp"
 #include "kernels/primitives/stream.cuh"
 #include "kernels/solvers/cuda/sequential.cuh"
 
@@ -34,7 +35,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1)
       [&](int v, const C(&u)[Cell::kInputs]) {
         C next[Cell::kState];
         Cell::step(lane.h[v], lane.a[v], u, next);
-        PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) lane.h[v][i] = next[i];
+        PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) lane.h[v][i] = PRNN_FAULT(24, next[i], widen(to_storage<T>(next[i])));
       },
       [] {},
       [&](bool) {
@@ -44,7 +45,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1)
   if (!exists) return;
   PRNN_UNROLL for (int v = 0; v < V; ++v) {
     store_last(at, t, place.b, place.d + v, lane.h[v]);
-    if (!all_finite(lane.h[v])) atomic_min(&nonfinite[block_index()], first_nonfinite(at, t.h, Place{place.b, place.d + v}, 0, at.seq_len));
+    if (!all_finite(lane.h[v])) atomic_min(&nonfinite[block_index()], first_nonfinite(at, t.h, Place{place.b, place.d + PRNN_FAULT(55, v, 0)}, 0, at.seq_len));
   }
 }
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "kernels/cells/approximated.hpp"
+#include "kernels/fault.hpp"
 #include "kernels/primitives/policy.hpp"
 #include "kernels/primitives/register.hpp"
 #include "kernels/primitives/scan.cuh"
@@ -124,7 +125,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
     PRNN_UNROLL for (int v = 0; v < V; ++v) {
       const int cell = slot * width + column + v;
       PRNN_UNROLL for (int i = 0; i < K; ++i) {
-        if (slot == 0) shared.starts[column + v].x[i] = start[v][i];
+        if (PRNN_FAULT(19, slot == 0, slot == 0 && round == 0)) shared.starts[column + v].x[i] = start[v][i];
         shared.ends[cell].x[i] = lane.h[v][i];
         PRNN_UNROLL for (int j = 0; j < K; ++j) shared.products[cell].jacobian[i][j] = product[v][i][j];
       }
@@ -132,7 +133,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
     barrier();
     PRNN_UNROLL for (int v = 0; v < V; ++v) {
       if (slot > 0) before[v] = shared.ends[(slot - 1) * width + column + v];
-      passes[v] = slot == 0 || !runs || continues(start[v], before[v].x);
+      passes[v] = slot == 0 || PRNN_FAULT(13, !runs, !runs || round > 0) || continues(start[v], before[v].x);
       failed = failed || !passes[v];
     }
     if (team_blocks == 1) {

@@ -1,0 +1,73 @@
+// faults.cpp: the list of seeded faults. A new one is PRNN_FAULT(id, right, wrong) in the sources and a line here; CMakeLists.txt says which files the build of the faults
+// compiles anew.
+#include "harness/selftest.hpp"
+
+namespace prnn {
+
+const std::vector<Fault>& faults() {
+  static const std::vector<Fault> list{
+      {1, "gate order", "GRU: the reset gate reads the update gate's input", "witness"},
+      {2, "recurrence sign", "Elman: the state enters with the wrong sign", "witness"},
+      {3, "evaluation point", "LSTM: the output gate sees the old cell state, as in the published kernels", "witness"},
+      {4, "Jacobian term", "slope of tanh: t instead of t^2", "cells"},
+      {5, "Jacobian term", "backwards through a difference: the adjoint of what is subtracted keeps its sign", "cells"},
+      {6, "Jacobian term", "the Jacobian loses what is above its diagonal", "cells"},
+      {7, "scan operand order", "a product of Jacobians is taken in the wrong order, beyond its first term", "scan"},
+      {8, "scan operand order", "scan of a block: a row of maps is put before those that come earlier", "scan"},
+      {9, "neutral element", "scan of a block: the first thread takes its own map for what came before it", "scan"},
+      {10, "tile edge", "Newton, CPU: the carry out of a short tile is the one before's", "forward, cpu"},
+      {11, "carry", "Newton, device: the carry is the first step of the last thread, not its last", "Newton"},
+      {12, "boundary unchecked", "shooting: a boundary passes where the first component of the state does", "shooting, cpu"},
+      {13, "boundary unchecked", "shooting, device: boundaries pass once they have been put right", "shooting, emulated"},
+      {14, "boundary unchecked", "shooting: the last boundary between two blocks is not looked at", "shooting, emulated"},
+      {15, "boundary unchecked", "shooting, CPU: the last boundary is not looked at", "shooting, cpu"},
+      {16, "NaN dropped by a max", "the maximum of errors forgets a NaN", "verdict"},
+      {17, "NaN dropped by a max", "gradients' local test: a NaN is not larger than what is known", "gradient verdict"},
+      {18, "missing barrier", "Newton, device: a warp reads its neighbour's last state before it is there", "schedules"},
+      {19, "stale shared memory", "shooting, device: a block goes on showing the others the start of its first run", "shooting, emulated"},
+      {20, "stale shared memory", "reduction: the carry goes to the page of the tile that is being computed", "backward, emulated"},
+      {21, "missing barrier", "Newton, device: the transposed step is read before it is there", "schedules"},
+      {22, "32-bit offset", "rows of h are counted in 32 bits", "layout"},
+      {23, "32-bit offset", "channels are counted in 32 bits where the hidden size has as many", "layout"},
+      {24, "storage rounded twice", "sequential, device: the state that is carried on is rounded to storage", "split"},
+      {25, "storage rounded twice", "bf16: ties go up, not to even", "storage"},
+      {26, "h0 ignored", "Newton, device: the first step starts from 0", "forward, emulated"},
+      {27, "h0 ignored", "backward, CPU: the first step is differentiated at 0", "backward, cpu"},
+      {28, "backward transpose", "reduction, device: maps of J, not of its transpose", "verify, emulated"},
+      {29, "backward transpose", "reduction, CPU: the product of the Jacobians is read transposed", "backward, cpu"},
+      {30, "reduction order", "sums of sums lose what was carried along", "gradient verdict"},
+      {31, "reduction order", "da: the first batch entry is added once for each", "backward, cpu"},
+      {32, "reduction order", "da += is da =", "backward, cpu"},
+      {33, "reference quantised", "the reference reads its inputs in float", "truth"},
+      {34, "reference quantised", "the reference says that it is exact", "truth"},
+      {35, "verdict", "errors are taken against the truth rounded to double", "verdict"},
+      {36, "verdict", "the error bound runs along the transposed Jacobian", "verdict"},
+      {37, "verdict", "a ratio that is NaN passes", "verdict"},
+      {38, "verdict", "a solver without iterations may fail to converge", "sweep"},
+      {39, "pairing", "a speedup is against the baseline least like the row", "sweep"},
+      {40, "pairing", "the output of a timed launch is not compared with the verified one", "sweep"},
+      {41, "statistics", "bootstrap: the median of an even resample is the lower of the middle two", "statistics"},
+      {42, "statistics", "intervals end at 5 %, not at 2.5 %", "statistics"},
+      {43, "statistics", "width of an interval: the rank above is one too low", "statistics"},
+      {44, "record writing", "the lower end of an interval is written as the upper", "record"},
+      {45, "record writing", "infinity becomes null without a reason", "record"},
+      {46, "pairing", "resume: a row that timed out stays", "record"},
+      {47, "verdict", "a failure that the suite expects may be missing", "record"},
+      {48, "pairing", "outputs are not poisoned between two timed launches", "sweep"},
+      {49, "pairing", "hot and rotating buffers are one group", "sweep"},
+      {50, "statistics", "table of auto: times go on steeper than the work", "auto"},
+      {51, "h0 ignored", "every batch entry starts from the first one's state", "draws"},
+      {52, "backward transpose", "CPU: the gradient of the output goes to the first component", "witness"},
+      {53, "Jacobian term", "gradient of the sum of squares: h, not 2 h", "sweep"},
+      {54, "tile edge", "CPU: a shorter segment goes on with the others beside it", "shooting, cpu"},
+      {55, "tile edge", "sequential, device: the second channel of a thread is reported as the first", "not finite"},
+      {56, "carry", "Newton, device: a channel that has converged is moved on with its neighbours", "Newton"},
+      {57, "NaN dropped by a max", "an infinite initial state does not make its channel NaN", "not finite"},
+      {58, "boundary unchecked", "Newton: a small residual is taken for a small error", "Newton"},
+      {59, "neutral element", "scan over channels: what starts a channel does not forget the one before", "scan"},
+      {60, "verdict", "pass both: the backward solver's convergence hides the forward one's", "sweep"},
+  };
+  return list;
+}
+
+}  // namespace prnn
