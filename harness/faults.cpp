@@ -66,6 +66,16 @@ const std::vector<Fault>& faults() {
       {58, "boundary unchecked", "Newton: a small residual is taken for a small error", "Newton"},
       {59, "neutral element", "scan over channels: what starts a channel does not forget the one before", "scan"},
       {60, "verdict", "pass both: the backward solver's convergence hides the forward one's", "sweep"},
+      {61, "storage", "f16: a number between half the smallest normal one and that is rounded as if it were normal", "sweep"},
+      {62, "backward solver", "cuda reduction: where products overflow, the adjoint is walked back a step too few", "sweep"},
+      {63, "solver", "cuda shooting: the end of a thread's second channel is kept only where its first channel runs again", "sweep"},
+      {64, "input stream", "walk: the steps of a group in which a segment's own steps begin are not stored", "sweep"},
+      {65, "solver", "cpu newton_fused: an overflow starts again at a fixed count of iterations too", "sweep"},
+      {66, "backward solver", "cpu: of several channels with NaN gradients the first in memory is reported, not the first of the pass", "sweep"},
+      {67, "reference", "the last iterate: tiles after the first do not start from the state that the one before ended with", "sweep"},
+      {68, "reference", "ulp_p99: the rank is one too high where the count is a multiple of 100", "sweep"},
+      {69, "local test", "gradients: an infinity of the wrong sign is taken for an overflow of the truth", "sweep"},
+      {70, "statistics", "plateau: the last interval widths are compared with the first ones, not with those just before", "sweep"},
   };
   return list;
 }

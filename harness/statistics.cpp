@@ -112,7 +112,7 @@ double relative_half_width(std::span<const double> sorted) {
 
 bool plateaued(std::span<const double> half_widths) {
   if (half_widths.size() < 2 * kPlateauWindow) return false;
-  const double now = mean(half_widths.last(kPlateauWindow)), before = mean(half_widths.last(2 * kPlateauWindow).first(kPlateauWindow));
+  const double now = mean(half_widths.last(kPlateauWindow)), before = mean(PRNN_FAULT(70, half_widths.last(2 * kPlateauWindow), half_widths).first(kPlateauWindow));
   return now > 0.95 * before;
 }
 

@@ -5,6 +5,7 @@
 #include <Eigen/Dense>
 #include <boost/multiprecision/eigen.hpp>
 
+#include "kernels/fault.hpp"
 #include "reference/channel_in.hpp"
 #include "reference/mp.hpp"
 #include "reference/running_bound.hpp"
@@ -113,7 +114,7 @@ std::vector<DoubleDouble> last_iterate_of(const ChannelData& data, int count, st
   std::vector<DoubleDouble> last;
   for (std::int64_t l = 0; l < steps; ++l) {
     if (deadline != kNoDeadline && l % kClockEvery == 0 && std::chrono::steady_clock::now() >= deadline) break;
-    if (l % steps_a_tile == 0) std::fill(before.begin(), before.end() - 1, State(before.back()));
+    if (PRNN_FAULT(67, l % steps_a_tile, l) == 0) std::fill(before.begin(), before.end() - 1, State(before.back()));
     channel.inputs(l, u);
     std::fill_n(x, K, Mp(0));
     Cell::step(x, channel.a, u, f);

@@ -21,7 +21,7 @@ inline double percentile_99(std::vector<double> values) {
   for (const double x : values) {
     if (std::isnan(x)) return x;
   }
-  const std::size_t rank = (values.size() * 99 + 99) / 100 - 1;
+  const std::size_t rank = PRNN_FAULT(68, (values.size() * 99 + 99) / 100 - 1, values.size() * 99 / 100);
   std::nth_element(values.begin(), values.begin() + std::ptrdiff_t(rank), values.end());
   return values[rank];
 }

@@ -38,7 +38,7 @@ PRNN_HD inline F16 to_f16(float x) {
   const std::uint32_t sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return {std::uint16_t(0x7fff)};
   if (magnitude >= 0x477ff000u) return {std::uint16_t(sign | 0x7c00u)};  // 65520 and above round to infinity
-  if (magnitude < 0x38800000u) {                                         // below 2^-14: adding 0.5 leaves the subnormal, rounded, in the low bits of the significand
+  if (magnitude < PRNN_FAULT(61, 0x38800000u, 0x38000000u)) {            // below 2^-14: adding 0.5 leaves the subnormal, rounded, in the low bits of the significand
     const float shifted = detail::bits_float(magnitude) + 0.5f;
     return {std::uint16_t(sign | (detail::float_bits(shifted) - 0x3f000000u))};
   }

@@ -36,7 +36,7 @@ PRNN_HD double gradient_ratio(double got, double truth, double bound) {
   if constexpr (!std::is_same_v<T, compute_t<T>>) bound += storing_error<T>(truth);
   const double error = fabs(got - truth);
   if (got != got || error == 0) return 0;
-  if (!is_finite(got) && (got > 0) == (truth > 0) && !is_finite(to_compute(to_storage<T>(compute_t<T>(fabs(truth) + bound))))) return 0;
+  if (!is_finite(got) && PRNN_FAULT(69, (got > 0) == (truth > 0), true) && !is_finite(to_compute(to_storage<T>(compute_t<T>(fabs(truth) + bound))))) return 0;
   return error / bound;
 }
 

@@ -9,6 +9,7 @@
 // Neighbouring threads are neighbouring channels; a thread has V channels, so that it reads whole words of 16-bit storage.
 #pragma once
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/channel.cuh"
 #include "kernels/primitives/policy.hpp"
 
@@ -294,7 +295,7 @@ PRNN_DEVICE void walk(Stream stream, std::int64_t groups, std::int64_t first, st
         stream.read(j, words);
         if (l + j == own) arrive();
         compute(words);
-        keep(l + j >= own);
+        keep(PRNN_FAULT(64, l + j >= own, kept));
       }
     }
     stream.commit_ahead();

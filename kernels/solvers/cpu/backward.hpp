@@ -1,6 +1,7 @@
 // backward.hpp: what the CPU solvers of pass backward share: da over the batch, and the first gradient that is not a number.
 #pragma once
 
+#include "kernels/fault.hpp"
 #include "kernels/primitives/adjoint.hpp"
 #include "kernels/solvers/cpu/channels.hpp"
 
@@ -25,7 +26,7 @@ std::optional<std::array<std::int64_t, 3>> first_nonfinite(const Layout<Cell>& a
       if (finite) continue;
       std::int64_t l = at.seq_len - 1;
       while (l > 0 && to_compute(t.du[at.u(b, l, 0, d)]) == to_compute(t.du[at.u(b, l, 0, d)])) --l;
-      if (!first || std::array{b, -l, d} < std::array{(*first)[0], -(*first)[1], (*first)[2]}) first = {b, l, d};
+      if (!first || std::array{b, PRNN_FAULT(66, -l, l), d} < std::array{(*first)[0], -(*first)[1], (*first)[2]}) first = {b, l, d};
     }
   }
   return first;

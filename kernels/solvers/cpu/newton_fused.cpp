@@ -173,7 +173,7 @@ class NewtonFused final : public Run {
           step_max = max_or_nan(step_max, std::fabs(double(delta[i])));
           finite = finite && is_finite(step.h[i]);
         }
-        if (!finite && !limit_) guess(a, step);  // an overflow ahead of the exact front starts again
+        if (!finite && PRNN_FAULT(65, !limit_, true)) guess(a, step);  // an overflow ahead of the exact front starts again
       }
     }
   }

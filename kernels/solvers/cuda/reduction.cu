@@ -357,7 +357,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
       }
       if (!all_finite(x.x) && all_finite(carry.x) && exists && low + S > 0) {
         x = carry;
-        walk_back(at, t, place, top, low + S - 1, x.x);
+        walk_back(at, t, place, top, PRNN_FAULT(62, low + S - 1, low + S), x.x);
       }
       const auto own_gradients = [&]<bool kLastTile>() {
         PRNN_UNROLL for (int s = S - 1; s >= 0; --s) {

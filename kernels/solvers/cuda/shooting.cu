@@ -219,7 +219,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
         });
     PRNN_UNROLL for (int v = 0; v < V; ++v) {
       PRNN_UNROLL for (int i = 0; i < K; ++i) {
-        if (again[v]) lane.h[v][i] = state[v][i];
+        if (PRNN_FAULT(63, again[v], again[0])) lane.h[v][i] = state[v][i];
       }
     }
   }
