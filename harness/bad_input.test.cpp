@@ -416,6 +416,8 @@ TEST_F(Program, ListsWhatExistsFromTheRegistries) {
   EXPECT_EQ(list("cells").size(), find_op("recurrence").cells().size());
   EXPECT_EQ(list("solvers").size(), solver_names().size());
   EXPECT_EQ(list("devices").size(), machines().size());
+  for (const auto& device : list("devices")) EXPECT_EQ(device.contains("not_emulated"), device["name"] == "emulated");
+  EXPECT_NE(prnn("list devices").out.find("not_emulated: memory order"), std::string::npos);
   EXPECT_EQ(list("claims").size(), 16u);
   EXPECT_EQ(list("").size(), 5u);
   const Ended e = prnn("list solvers");

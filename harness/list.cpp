@@ -35,7 +35,9 @@ Json device_list() {
   Json list = Json::array();
   for (const MachineEntry& entry : machines()) {
     const std::string why = entry.why_not();
-    list.push_back({{"name", entry.device}, {"runs", why.empty()}, {"why_not", why.empty() ? Json(nullptr) : Json(why)}});
+    Json row{{"name", entry.device}, {"runs", why.empty()}, {"why_not", why.empty() ? Json(nullptr) : Json(why)}};
+    if (!entry.what_is_not.empty()) row["not_emulated"] = entry.what_is_not;
+    list.push_back(row);
   }
   return list;
 }

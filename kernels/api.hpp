@@ -150,6 +150,7 @@ struct MachineEntry {
   std::string device;
   std::unique_ptr<Machine> (*open)();  // throws DeviceError with the reason
   std::string (*why_not)();            // empty: can be opened
+  std::string what_is_not = {};        // of the machine that it stands for, and is not seen on it
 };
 std::vector<MachineEntry>& machines();
 

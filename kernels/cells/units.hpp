@@ -16,6 +16,8 @@
 #endif
 #if defined(__CUDACC__)
 #define PRNN_HD __host__ __device__
+#elif defined(PRNN_CHECKED_ACCESSES)
+#define PRNN_HD __attribute__((abi_tag("checked")))  // functions of their own, lest the linker takes those that others have compiled without checks
 #else
 #define PRNN_HD
 #endif

@@ -14,7 +14,10 @@ inline std::int64_t blocks_for(std::int64_t count) { return std::clamp<std::int6
 
 template <class T>
 PRNN_KERNEL draw_kernel(DrawArguments args, DrawStream stream, int components, std::int64_t count, T* out) {
-  for (std::int64_t i = block_index() * thread_count() + thread_index(); i < count; i += block_count() * thread_count()) out[i] = draw_element<T>(args, stream, components, i);
+  for (std::int64_t i = block_index() * thread_count() + thread_index(); i < count; i += block_count() * thread_count()) {
+    const T drawn = draw_element<T>(args, stream, components, i);
+    out[i] = drawn;
+  }
 }
 
 /// Pointers of one problem for a kernel that only judges: not hot, it is compiled once a cell, and chooses the storage type when it runs.

@@ -248,6 +248,9 @@ PRNN_DEVICE void atomic_add(std::int64_t* p, std::int64_t x) { atomicAdd(reinter
 PRNN_DEVICE void atomic_max_magnitude(double* p, double x) {
   atomicMax(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(__double_as_longlong(x)) & 0x7fffffffffffffffull);
 }
+/// Of what other threads write meanwhile, each without tearing; nothing is put in order by it.
+PRNN_DEVICE int atomic_load(const int* p) { return *static_cast<const volatile int*>(p); }
+PRNN_DEVICE void atomic_store(int* p, int x) { *static_cast<volatile int*>(p) = x; }
 
 // --- teams: consecutive blocks that run together ----------------------------------------------------------------------
 /// Who waits for each other: a block alone, the blocks of a thread-block cluster, blocks of a cooperative launch.

@@ -10,12 +10,14 @@
 #include <exception>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <numeric>
-#include <optional>
 #include <random>
 #include <string>
 #include <vector>
+
+#include "kernels/primitives/source_lines.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -26,6 +28,10 @@ namespace prnn::emulated {
 namespace {
 
 namespace context = boost::context;
+using detail::access;
+using detail::Content;
+using detail::set_contents;
+using detail::Use;
 
 constexpr std::size_t kStackBytes = 256 * 1024;
 constexpr int kMostThreads = 1024;
@@ -90,6 +96,19 @@ struct Copy {
   void* to;
   const void* from;
   std::size_t bytes;
+  const void* from_code;  // as Record::code
+
+  void start() const {
+    access(from, bytes, Use::read, from_code);
+    access(to, bytes, Use::write, from_code);
+    set_contents(to, bytes, Content::landing);
+  }
+  void land() const {
+    set_contents(to, bytes, Content::written);
+    access(from, bytes, Use::read, from_code);
+    access(to, bytes, Use::write, from_code);
+    std::memcpy(to, from, bytes);
+  }
 };
 
 /// A tile under way, to shared memory or back.
@@ -97,6 +116,7 @@ struct Tile {
   unsigned char* shared;
   TileMap map;
   std::int64_t index, row, column;
+  const void* from_code;  // as Record::code
 
   std::int64_t row_bytes() const { return std::int64_t(map.tile_columns) * map.element_bytes; }
   std::int64_t bytes() const { return map.tile_rows * row_bytes(); }
@@ -111,17 +131,54 @@ struct Tile {
       f((r - row) * row_bytes() + (first - column) * map.element_bytes, global, std::size_t(stop - first) * std::size_t(map.element_bytes));
     }
   }
+  /// Of the running thread.
+  void start_landing() const {
+    inside([&](std::int64_t, const unsigned char* global, std::size_t count) { access(global, count, Use::read, from_code); });
+    access(shared, std::size_t(bytes()), Use::write, from_code);
+    set_contents(shared, std::size_t(bytes()), Content::landing);
+  }
   void land() const {
+    set_contents(shared, std::size_t(bytes()), Content::written);
     std::memset(shared, 0, std::size_t(bytes()));
     inside([&](std::int64_t at, const unsigned char* global, std::size_t count) { std::memcpy(shared + at, global, count); });
+  }
+  /// Of the running thread. What is stored may be read late, and be in memory later still.
+  void start_leaving() const {
+    inside([&](std::int64_t at, unsigned char* global, std::size_t count) {
+      access(shared + at, count, Use::read, from_code);
+      access(global, count, Use::write, from_code);
+      set_contents(shared + at, count, Content::leaving);
+      set_contents(global, count, Content::landing);
+    });
   }
   void leave() const {
     inside([&](std::int64_t at, unsigned char* global, std::size_t count) { std::memcpy(global, shared + at, count); });
   }
+  void has_left() const {
+    inside([&](std::int64_t at, const unsigned char*, std::size_t count) { set_contents(shared + at, count, Content::written); });
+  }
+  /// Of the running thread: what it wrote earlier than now comes before its reading.
+  void read_again() const {
+    inside([&](std::int64_t at, const unsigned char*, std::size_t count) { access(shared + at, count, Use::read, from_code); });
+  }
+  void is_in_memory() const {
+    inside([&](std::int64_t, const unsigned char* global, std::size_t count) { set_contents(global, count, Content::written); });
+  }
+};
+
+/// A tile that a thread stores.
+struct StoredTile {
+  Tile tile;
+  bool copied;  // the emulator has
 };
 
 struct Thread {
   ~Thread() {
+    for (const Tile& tile : unfinished) tile.is_in_memory();
+    if (abandoned) {
+      std::construct_at(&fiber);  // forgets it: nothing of it may run again
+      stacks.give(whole_stack);
+    }
     if (!fiber) return;
     leave_for(stack);
     fiber = context::fiber();  // unwinds it, and comes back, without a word to AddressSanitizer
@@ -132,9 +189,13 @@ struct Thread {
 
   context::fiber fiber, scheduler;
   StackBounds stack;
+  context::stack_context whole_stack;
+  bool abandoned = false;
+  detail::Order order;
   State state = State::ready;
-  bool predicate = false;      // barrier_or: brought, then the answer
-  const void* mine = nullptr;  // shuffle
+  const void* from_code = nullptr;  // that waits, as Record::code
+  bool predicate = false;           // barrier_or: brought, then the answer
+  const void* mine = nullptr;       // shuffle
   void* theirs = nullptr;
   std::size_t bytes = 0;
   int source_lane = 0;
@@ -142,16 +203,30 @@ struct Thread {
   int parity = 0;
   TeamBarrier* team_barrier = nullptr;
   std::deque<std::vector<Copy>> copies{1};  // groups in the order of their commits; the last is open
-  std::deque<std::optional<Tile>> stored;   // groups in order; nothing: has been read
+  std::deque<StoredTile> stored;            // groups in order, that have not been read
+  std::vector<Tile> unfinished;             // tiles that it stored and that have not come to memory for certain
 };
+
+/// "waits at barrier() (kernels/x.cu:12)".
+std::string doing(const Thread& thread) {
+  const std::string line = thread.state == State::ended ? "" : source_line(thread.from_code);
+  return kStateNames[int(thread.state)] + (line.empty() ? "" : " (" + line + ")");
+}
 
 std::string divergence(const Thread& a, const std::string& a_name, const Thread& b, const std::string& b_name) {
   const bool exit = a.state == State::ended || b.state == State::ended;
-  return std::string(exit ? "early exit: " : "divergent barrier: ") + a_name + " " + kStateNames[int(a.state)] + ", " + b_name + " " + kStateNames[int(b.state)];
+  return std::string(exit ? "early exit: " : "divergent barrier: ") + a_name + " " + doing(a) + ", " + b_name + " " + doing(b);
 }
+
+/// Phases of a PhaseBarrier.
+struct Phases {
+  std::vector<Tile> tiles;       // that have not landed
+  detail::Turns arrived, ended;  // what those know who have arrived; what they knew when the last phase ended
+};
 
 /// One launch, as all its blocks see it.
 struct Launch {
+  const void* kernel;
   Team team;
   int team_blocks;
   const std::function<void()>& body;
@@ -168,6 +243,10 @@ struct Launch {
     if (schedule.order == Order::random) std::shuffle(turn.begin(), turn.end(), random);
     return turn;
   }
+  [[noreturn]] void fail(const std::string& what) const {
+    const std::string name = function_name(kernel);
+    throw DeviceError("emulated: " + (name.empty() ? "" : name + ": ") + what);
+  }
 };
 
 class Block;
@@ -180,11 +259,13 @@ class Block {
     for (Thread& thread : threads_) {
       const context::stack_context stack = stacks.take();
       thread.stack = {static_cast<char*>(stack.sp) - stack.size, stack.size};
+      thread.whole_stack = stack;
       thread.fiber = context::fiber(std::allocator_arg, context::preallocated(stack.sp, stack.size, stack), PooledStack{}, [this, &thread](context::fiber&& scheduler) {
         arrive();
         thread.scheduler = std::move(scheduler);
         try {
           launch_.body();
+          detail::end_turn();
         } catch (const context::detail::forced_unwind&) {
           throw;  // Boost.Context ends an abandoned fiber with it
         } catch (...) {
@@ -207,8 +288,27 @@ class Block {
     } while (wake());
     return meet();
   }
-  void release() {
-    for (Thread& thread : threads_) thread.state = State::ready;
+  /// meets: who has waited for each other.
+  void release(Team meets) {
+    const detail::Turn next = detail::next_turn();
+    for (Thread& thread : threads_) {
+      thread.state = State::ready;
+      thread.order = {.team = meets == Team::block ? thread.order.team : next, .block = next, .warp = next};
+    }
+  }
+  /// Ends the running thread; its launch fails.
+  [[noreturn]] void abandon(const std::string& what) {
+    Thread& thread = current();
+    try {
+      launch_.fail(what);
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+    thread.state = State::ended;
+    thread.abandoned = true;
+    leave_for(left);
+    thread.scheduler = std::move(thread.scheduler).resume();
+    std::terminate();
   }
 
   /// Whether the wait that the running thread asks for can end.
@@ -234,21 +334,27 @@ class Block {
     return launch_.shared[std::size_t(rank)] + offset;
   }
 
-  void start_phases(PhaseBarrier* barrier, int arrivals) {
+  void start_phases(PhaseBarrier* barrier, int arrivals, const void* from_code) {
     if (arrivals < 1) fail(name(current()) + " makes a PhaseBarrier for " + std::to_string(arrivals) + " arrivals");
+    access(barrier, sizeof *barrier, Use::write, from_code);
     *barrier = {.arrivals = std::uint16_t(arrivals), .missing = std::uint16_t(arrivals), .ended = 0};
-    tiles_.erase(barrier);
+    phases_.erase(barrier);
   }
-  void arrive_at(PhaseBarrier* barrier) {
+  void arrive_at(PhaseBarrier* barrier, const void* from_code) {
     if (barrier->arrivals == 0xffff) fail(name(current()) + " arrives at a PhaseBarrier that nobody made");
+    access(barrier, sizeof *barrier, Use::atomic_update, from_code);
     end_phase(barrier);
+    Phases& phases = phases_[barrier];
+    phases.arrived = detail::latest(phases.arrived, known(current()));
+    detail::begin_turn();
     --barrier->missing;
   }
   void arrive_at(PhaseBarrier* barrier, const Tile& tile) {
-    arrive_at(barrier);
     check_tile(tile, "copies", "to");
+    tile.start_landing();
+    arrive_at(barrier, tile.from_code);
     if (at_once()) return land(tile);  // nothing says when, before the phase's end
-    tiles_[barrier].push_back(tile);
+    phases_[barrier].tiles.push_back(tile);
   }
   void show_to_tiles() { std::memcpy(shown(), here_.shared, std::size_t(launch_.shared_bytes)); }
   void store(const Tile& tile) {
@@ -258,18 +364,31 @@ class Block {
       if (std::memcmp(tile.shared + at, shown() + offset + at, bytes))
         fail(name(current()) + " stores a tile from byte " + std::to_string(offset) + " that was written to after the last show_to_tiles()");
     });
+    tile.start_leaving();
     const bool now = at_once();
     if (now) tile.leave();
-    current().stored.push_back(now ? std::nullopt : std::optional(tile));
+    current().stored.push_back({tile, now});
+    current().unfinished.push_back(tile);
   }
   static void read_stored(Thread& thread, int groups_under_way) {
-    for (auto& stored = thread.stored; stored.size() > std::size_t(groups_under_way); stored.pop_front())
-      if (stored.front()) stored.front()->leave();
+    for (auto& stored = thread.stored; stored.size() > std::size_t(groups_under_way); stored.pop_front()) {
+      if (!stored.front().copied) stored.front().tile.leave();
+      stored.front().tile.has_left();
+      stored.front().tile.read_again();
+    }
   }
-  bool ended(PhaseBarrier* barrier, int parity) {
-    if (barrier->arrivals == 0xffff) fail(name(current()) + " waits at a PhaseBarrier that nobody made");
-    end_phase(barrier);
-    return int(barrier->ended & 1) != parity;
+  static void finish_stored(Thread& thread) {
+    read_stored(thread, 0);
+    for (const Tile& tile : thread.unfinished) tile.is_in_memory();
+    thread.unfinished.clear();
+  }
+  /// Whether the phase that a thread waits for has ended, who then knows what those did who arrived.
+  bool ended(Thread& thread) {
+    if (thread.phases->arrivals == 0xffff) fail(name(thread) + " waits at a PhaseBarrier that nobody made");
+    end_phase(thread.phases);
+    if (int(thread.phases->ended & 1) == thread.parity) return false;
+    thread.order.threads = detail::latest(thread.order.threads, phases_[thread.phases].ended);
+    return true;
   }
 
   Thread& current() { return threads_[std::size_t(detail::here.thread)]; }
@@ -285,6 +404,7 @@ class Block {
         Thread& thread = threads_[std::size_t(first + lane)];
         if (thread.state != State::ready) continue;
         detail::here.thread = first + lane;
+        detail::begin_turn(here_.block, first + lane, &thread.order, thread.stack.bottom, thread.stack.bytes);
         leave_for(thread.stack);
         thread.fiber = std::move(thread.fiber).resume();
         arrive();
@@ -296,8 +416,10 @@ class Block {
   /// Ends the running phase if nothing is missing.
   void end_phase(PhaseBarrier* barrier) {
     if (barrier->missing > 0) return;
-    for (const Tile& tile : tiles_[barrier]) land(tile);
-    tiles_[barrier].clear();
+    Phases& phases = phases_[barrier];
+    for (const Tile& tile : phases.tiles) land(tile);
+    phases.tiles.clear();
+    phases.ended = phases.arrived;
     barrier->missing = barrier->arrivals;
     ++barrier->ended;
   }
@@ -311,6 +433,14 @@ class Block {
     fail(name(current()) + " " + moves + " a tile of " + std::to_string(tile.bytes()) + " bytes " + where + " byte " + std::to_string(offset) + " of " +
          std::to_string(launch_.shared_bytes));
   }
+  /// What others know of the block's threads who learn what this one knows now.
+  detail::Turns known(const Thread& thread) const {
+    const std::ptrdiff_t me = &thread - threads_.data(), warp = me / kWarp * kWarp;
+    std::vector<detail::Turn> turns(threads_.size(), thread.order.block);
+    std::fill_n(turns.begin() + warp, std::min<std::ptrdiff_t>(kWarp, std::ssize(turns) - warp), thread.order.warp);
+    turns[std::size_t(me)] = detail::next_turn();
+    return detail::latest(std::make_shared<const std::vector<detail::Turn>>(std::move(turns)), thread.order.threads);
+  }
   bool at_once() { return launch_.random() % 2 && schedule.order == Order::random; }
   unsigned char* shown() {
     if (shown_.empty()) shown_.assign(std::size_t(launch_.shared_bytes), 0xff);
@@ -320,7 +450,7 @@ class Block {
   bool wake() {
     bool any = false;
     for (Thread& thread : threads_) {
-      if (thread.state != State::phase || !ended(thread.phases, thread.parity)) continue;
+      if (thread.state != State::phase || !ended(thread)) continue;
       thread.state = State::ready;
       any = true;
     }
@@ -339,7 +469,14 @@ class Block {
       if (thread->bytes != waiting->bytes) fail("divergent shuffle: " + name(*waiting) + " and " + name(*thread) + " of one warp exchange values of different sizes");
     }
     for (Thread* thread = warp; thread != end; ++thread) std::memcpy(thread->theirs, warp[thread->source_lane].mine, thread->bytes);
-    for (Thread* thread = warp; thread != end; ++thread) thread->state = State::ready;
+    detail::Turns known;
+    for (const Thread* thread = warp; thread != end; ++thread) known = detail::latest(known, thread->order.threads);
+    const detail::Turn next = detail::next_turn();
+    for (Thread* thread = warp; thread != end; ++thread) {
+      thread->state = State::ready;
+      thread->order.warp = next;
+      thread->order.threads = known;
+    }
     return true;
   }
 
@@ -353,26 +490,29 @@ class Block {
     }
     if (kind == State::phase) fail(name(threads_[0]) + " waits for a phase that never ends");
     if (kind == State::ended)
-      for (Thread& thread : threads_) read_stored(thread, 0);
+      for (Thread& thread : threads_) finish_stored(thread);
     if (kind == State::ended || kind == State::team_barrier) return false;
     for (Thread& thread : threads_) thread.predicate = any;
-    release();
+    release(Team::block);
     return true;
   }
 
-  [[noreturn]] void fail(const std::string& what) const { throw DeviceError("emulated: block " + std::to_string(here_.block) + ": " + what); }
+  [[noreturn]] void fail(const std::string& what) const { launch_.fail("block " + std::to_string(here_.block) + ": " + what); }
 
   Launch& launch_;
   const detail::Here here_;
   std::exception_ptr error_;
-  std::map<const PhaseBarrier*, std::vector<Tile>> tiles_;  // that have not landed
-  std::vector<unsigned char> shown_;                        // shared memory as tiles that are stored see it; empty: as it began
-  std::vector<Thread> threads_;                             // destroyed first: a fiber that still waits is unwound then
+  std::map<const PhaseBarrier*, Phases> phases_;
+  std::vector<unsigned char> shown_;  // shared memory as tiles that are stored see it; empty: as it began
+  std::vector<Thread> threads_;       // destroyed first: a fiber that still waits is unwound then
 };
 
-void wait(State kind) {
+/// from_code: as Record::code.
+void wait(State kind, const void* from_code) {
+  detail::end_turn();
   Thread& thread = running->current();
   thread.state = kind;
+  thread.from_code = from_code;
   leave_for(left);
   thread.scheduler = std::move(thread.scheduler).resume();
   arrive();
@@ -382,8 +522,9 @@ void wait(State kind) {
 class RunningTeam {
  public:
   RunningTeam(Launch& launch, std::int64_t team, std::int64_t blocks, int threads) : launch_(launch), team_(team) {
+    detail::begin_team();
     for (int i = 0; i < launch.team_blocks; ++i) {
-      std::memset(launch.shared[std::size_t(i)], 0xff, std::size_t(launch.shared_bytes));
+      clear(i);
       blocks_.emplace_back(launch, detail::Here{.thread = 0,
                                                 .threads = threads,
                                                 .block = team * launch.team_blocks + i,
@@ -409,8 +550,14 @@ class RunningTeam {
   bool run(Block& block) {
     while (block.run())
       if (launch_.team_blocks > 1 && schedule.order == Order::random && launch_.random() % 2) return true;
-    if (block.threads()[0].state == State::ended) std::memset(launch_.shared[std::size_t(block.index() % launch_.team_blocks)], 0xff, std::size_t(launch_.shared_bytes));
+    if (block.threads()[0].state == State::ended) clear(block.index() % launch_.team_blocks);
     return false;
+  }
+  /// Nothing is in a block's shared memory: it has ended, or not yet begun.
+  void clear(std::int64_t block) {
+    unsigned char* const shared = launch_.shared[std::size_t(block)];
+    std::memset(shared, 0xff, std::size_t(launch_.shared_bytes));
+    set_contents(shared, std::size_t(launch_.shared_bytes), Content::none);
   }
 
   /// Lets a team whose threads all wait at its barrier go on; false if all have ended.
@@ -429,21 +576,25 @@ class RunningTeam {
       if (owner != team_) fail(name(blocks_[0], first) + " waits at the TeamBarrier of team " + std::to_string(owner));
       first.team_barrier->arrived += unsigned(launch_.team_blocks);
     }
-    for (Block& block : blocks_) block.release();
+    for (Block& block : blocks_) block.release(launch_.team);
     return true;
   }
 
   static std::string name(const Block& block, const Thread& thread) { return block.name(thread) + " of block " + std::to_string(block.index()); }
-  [[noreturn]] void fail(const std::string& what) const { throw DeviceError("emulated: team " + std::to_string(team_) + ": " + what); }
+  [[noreturn]] void fail(const std::string& what) const { launch_.fail("team " + std::to_string(team_) + ": " + what); }
 
   Launch& launch_;
   std::int64_t team_;
   std::deque<Block> blocks_;
 };
 
-struct AlignedDelete {
-  void operator()(unsigned char* p) const { ::operator delete[](p, std::align_val_t(kSharedAlignment)); }
-};
+/// Shared memory of the i-th block of a team, of `bytes`. It stays from launch to launch.
+unsigned char* shared_memory_of(int i, std::int64_t bytes) {
+  static std::deque<detail::Region*> blocks;
+  while (blocks.size() <= std::size_t(i)) blocks.push_back(&detail::allocate_region(kMostSharedBytes, true));
+  blocks[std::size_t(i)]->bytes = std::size_t(bytes);
+  return blocks[std::size_t(i)]->data;
+}
 
 void refuse(const char* what, std::int64_t value, std::int64_t least, std::int64_t most) {
   if (value >= least && value <= most) return;
@@ -473,11 +624,13 @@ namespace detail {
 
 constinit thread_local Here here;
 
-void wait_barrier() { wait(State::barrier); }
+void abandon(const std::string& what) { running->abandon(what); }
+
+void wait_barrier() { wait(State::barrier, __builtin_return_address(0)); }
 
 bool wait_barrier_or(bool predicate) {
   running->current().predicate = predicate;
-  wait(State::barrier_or);
+  wait(State::barrier_or, __builtin_return_address(0));
   return running->current().predicate;
 }
 
@@ -487,21 +640,41 @@ void wait_shuffle(const void* mine, void* theirs, std::size_t bytes, int source_
   thread.theirs = theirs;
   thread.bytes = bytes;
   thread.source_lane = source_lane;
-  wait(State::shuffle);
+  wait(State::shuffle, __builtin_return_address(0));
 }
 
-void copy_async(void* shared, const void* global, std::size_t bytes) { running->current().copies.back().push_back({shared, global, bytes}); }
+void copy(void* to, const void* from, std::size_t bytes) {
+  access(from, bytes, Use::read, __builtin_return_address(0));
+  access(to, bytes, Use::write, __builtin_return_address(0));
+  std::memcpy(to, from, bytes);
+}
+
+void load(void* value, const void* p, std::size_t bytes, Use use) {
+  access(p, bytes, use, __builtin_return_address(0));
+  std::memcpy(value, p, bytes);
+}
+
+void store(void* p, const void* value, std::size_t bytes, Use use) {
+  access(p, bytes, use, __builtin_return_address(0));
+  std::memcpy(p, value, bytes);
+}
+
+void copy_async(void* shared, const void* global, std::size_t bytes) {
+  const Copy copy{shared, global, bytes, __builtin_return_address(0)};
+  copy.start();
+  running->current().copies.back().push_back(copy);
+}
 
 void commit_copies() { running->current().copies.emplace_back(); }
 
 void wait_copies(int groups_under_way) {
   auto& copies = running->current().copies;
   for (; copies.size() > std::size_t(groups_under_way) + 1; copies.pop_front()) {
-    for (const Copy& copy : copies.front()) std::memcpy(copy.to, copy.from, copy.bytes);
+    for (const Copy& copy : copies.front()) copy.land();
   }
 }
 
-void start_phases(PhaseBarrier* barrier, int arrivals) { running->start_phases(barrier, arrivals); }
+void start_phases(PhaseBarrier* barrier, int arrivals) { running->start_phases(barrier, arrivals, __builtin_return_address(0)); }
 
 TileMap tile_map(const void* matrices, std::int64_t count, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns, int element_bytes) {
   const auto fault = [&](const char* what) { throw DeviceError("emulated: tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + ": " + what); };
@@ -513,32 +686,36 @@ TileMap tile_map(const void* matrices, std::int64_t count, std::int64_t rows, st
   return {const_cast<unsigned char*>(static_cast<const unsigned char*>(matrices)), count, rows, columns, tile_rows, tile_columns, element_bytes};
 }
 
-void arrive(PhaseBarrier* barrier) { running->arrive_at(barrier); }
+void arrive(PhaseBarrier* barrier) { running->arrive_at(barrier, __builtin_return_address(0)); }
 
 void arrive_with_tile(PhaseBarrier* barrier, void* shared, const TileMap& from, std::int64_t index, std::int64_t row, std::int64_t column) {
-  running->arrive_at(barrier, Tile{static_cast<unsigned char*>(shared), from, index, row, column});
+  running->arrive_at(barrier, Tile{static_cast<unsigned char*>(shared), from, index, row, column, __builtin_return_address(0)});
 }
 
 void show_to_tiles() { running->show_to_tiles(); }
 
 void store_tile(const TileMap& to, std::int64_t index, std::int64_t row, std::int64_t column, const void* shared) {
-  running->store(Tile{const_cast<unsigned char*>(static_cast<const unsigned char*>(shared)), to, index, row, column});
+  running->store(Tile{const_cast<unsigned char*>(static_cast<const unsigned char*>(shared)), to, index, row, column, __builtin_return_address(0)});
 }
 
 void wait_for_stored_tiles(int groups_under_way) { Block::read_stored(running->current(), groups_under_way); }
+
+void finish_stored_tiles() { Block::finish_stored(running->current()); }
 
 void wait_phase(PhaseBarrier* barrier, int parity) {
   Thread& thread = running->current();
   thread.phases = barrier;
   thread.parity = parity;
-  if (!running->ended(barrier, parity)) wait(State::phase);
+  access(barrier, sizeof *barrier, Use::atomic_read, __builtin_return_address(0));
+  if (!running->ended(thread)) wait(State::phase, __builtin_return_address(0));
 }
 
 void wait_team(Team team, int team_blocks, TeamBarrier* barrier) {
   running->check(team, team_blocks, barrier);
-  if (team == Team::block) return wait(State::barrier);
+  if (team == Team::block) return wait(State::barrier, __builtin_return_address(0));
+  if (team == Team::grid) access(barrier, sizeof *barrier, Use::atomic_update, __builtin_return_address(0));
   running->current().team_barrier = team == Team::grid ? barrier : nullptr;
-  wait(State::team_barrier);
+  wait(State::team_barrier, __builtin_return_address(0));
 }
 
 const void* in_cluster(const void* p, int rank) { return running->in_cluster(p, rank); }
@@ -549,7 +726,7 @@ std::int64_t resident_blocks(int threads, std::int64_t shared_bytes) {
   return std::min(kMostTogether, kMostFibers / threads);
 }
 
-void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body) {
+void launch(const void* kernel, Team team, int team_blocks, std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body) {
   refuse("blocks", blocks, 1, kMostBlocks);
   const std::int64_t together = resident_blocks(threads, shared_bytes);
   refuse("blocks a team", team_blocks, 1, team == Team::block ? 1 : team == Team::cluster ? kMostClusterBlocks : kMostBlocks);
@@ -557,10 +734,11 @@ void launch(Team team, int team_blocks, std::int64_t blocks, int threads, std::i
   if (team == Team::grid) refuse("blocks that run together", blocks, 1, together);
   if (running) throw DeviceError("emulated: a kernel cannot launch a kernel");
 
-  std::vector<std::unique_ptr<unsigned char[], AlignedDelete>> shared;
-  for (int i = 0; i < team_blocks; ++i) shared.emplace_back(static_cast<unsigned char*>(::operator new[](std::size_t(shared_bytes), std::align_val_t(kSharedAlignment))));
-  Launch launch{.team = team, .team_blocks = team_blocks, .body = thread_body, .shared = {}, .shared_bytes = shared_bytes};
-  for (const auto& memory : shared) launch.shared.push_back(memory.get());
+  static std::mutex one;
+  const std::lock_guard lock(one);
+  begin_launch(team_blocks);
+  Launch launch{.kernel = kernel, .team = team, .team_blocks = team_blocks, .body = thread_body, .shared = {}, .shared_bytes = shared_bytes};
+  for (int i = 0; i < team_blocks; ++i) launch.shared.push_back(shared_memory_of(i, shared_bytes));
   const std::int64_t teams = blocks / team_blocks;
   const TeamOrder team_at(teams, launch.random);
   struct Leave {

@@ -146,9 +146,13 @@ std::optional<double> processor_clock_mhz(const fs::path& root) {
   return fastest > 0 ? std::optional(fastest) : std::nullopt;
 }
 
-void* HostMachine::allocate(std::int64_t bytes) {
+void HostMachine::refuse_more_than_free(std::int64_t bytes) const {
   const std::int64_t free = free_bytes();
   if (bytes < 0 || bytes > free) throw OutOfMemory("needs " + std::to_string(bytes) + " bytes of host memory, " + std::to_string(free) + " are free");
+}
+
+void* HostMachine::allocate(std::int64_t bytes) {
+  refuse_more_than_free(bytes);
   void* data = std::aligned_alloc(64, std::size_t((std::max<std::int64_t>(bytes, 1) + 63) / 64 * 64));
   if (!data) throw OutOfMemory("the system refuses " + std::to_string(bytes) + " bytes of host memory");
   fill(data, 0xff, bytes);

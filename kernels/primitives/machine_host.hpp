@@ -42,6 +42,8 @@ class HostMachine : public Machine {
 
  protected:
   virtual void empty_launch() {}
+  /// Throws OutOfMemory.
+  void refuse_more_than_free(std::int64_t bytes) const;
 
  private:
   double copy_bytes_per_s_ = 0, launch_s_ = -1;

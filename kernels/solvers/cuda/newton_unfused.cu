@@ -79,7 +79,10 @@ std::int64_t scan_bytes(std::int64_t) {
 }
 template <class E>
 PRNN_KERNEL scan_kernel(E* elements, std::int64_t count) {
-  for (std::int64_t i = 1; i < count; ++i) elements[i] = ComposeSegments{}(elements[i - 1], elements[i]);
+  for (std::int64_t i = 1; i < count; ++i) {
+    const E both = ComposeSegments{}(elements[i - 1], elements[i]);
+    elements[i] = both;
+  }
 }
 template <class E>
 void scan(void*, std::int64_t, E* elements, std::int64_t count, Stream stream) {
@@ -183,8 +186,8 @@ PRNN_KERNEL assemble_kernel(Unfused<Cell, T> w, int k, bool checked) {
     if (!checked) return;
     const Fit fit = fit_of(element.map, h.x, before.x);
     // Another step of the channel may write the current number meanwhile: the answer is the same. Before the first, none has passed.
-    const bool passed = w.failed[channel] < number - 1;
-    if (!fit.passes) w.failed[channel] = number;
+    const bool passed = atomic_load(w.failed + channel) < number - 1;
+    if (!fit.passes) atomic_store(w.failed + channel, number);
     if (fit.converged(passed)) return;
     w.unfinished[channel] = number;
     any = true;

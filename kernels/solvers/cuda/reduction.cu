@@ -145,9 +145,13 @@ class TileMover {
       arrive_with_tile(landed, to + tile_ * (I + K) * kPanel<T>, maps_.grad_h, b_, low * G, d);
     } else {
       if (top >= least_) {
-        each_number(0, I, low * I, stage, [&](T* shared, std::int64_t i) { copy_async(shared, t_.u + at_.u(b_, 0, 0, 0) + i); });
-        each_number(tile_ * I, K, (low - 1) * K, stage, [&](T* shared, std::int64_t i) { copy_async(shared, t_.h + at_.h(b_, 0, 0, 0) + i); });
-        each_number(tile_ * (I + K), G, low * G, stage, [&](T* shared, std::int64_t i) { copy_async(shared, t_.grad_h + b_ * at_.seq_len * G * at_.hidden + i); });
+        const auto zero = [](T* shared) { *shared = T{}; };  // as tiles have it beyond the matrix
+        each_number(
+            0, I, low * I, stage, [&](T* shared, std::int64_t i) { copy_async(shared, t_.u + at_.u(b_, 0, 0, 0) + i); }, zero);
+        each_number(
+            tile_ * I, K, (low - 1) * K, stage, [&](T* shared, std::int64_t i) { copy_async(shared, t_.h + at_.h(b_, 0, 0, 0) + i); }, zero);
+        each_number(
+            tile_ * (I + K), G, low * G, stage, [&](T* shared, std::int64_t i) { copy_async(shared, t_.grad_h + b_ * at_.seq_len * G * at_.hidden + i); }, zero);
       }
       commit_copies();
     }
@@ -165,7 +169,9 @@ class TileMover {
   PRNN_DEVICE void store(std::int64_t top, int stage) const {
     const std::int64_t low = top - tile_ + 1;
     const int panel = thread_index() / kWarp;
-    if (!in_tiles_ || low < 0) return each_number(0, I, low * I, stage, [&](const T* shared, std::int64_t i) { t_.du[at_.u(b_, 0, 0, 0) + i] = *shared; });
+    if (!in_tiles_ || low < 0)
+      return each_number(
+          0, I, low * I, stage, [&](const T* shared, std::int64_t i) { t_.du[at_.u(b_, 0, 0, 0) + i] = *shared; }, [](const T*) {});
     if (thread_index() % kWarp == 0 && panel < panels_) store_tile(maps_.du, b_, low * I, first_d_ + panel * kPanel<T>, place_of(stage, panel));
   }
   /// Until only the last tile that was stored is still being read, seen from the threads that send for others.
@@ -181,14 +187,17 @@ class TileMover {
  private:
   static constexpr int I = Cell::kInputs, K = Cell::kState;
 
-  /// f(place in shared memory, offset in the batch entry) for the numbers of a tile that exist: n rows a step from row `first` on, at row `row` of the panels.
-  template <class F>
-  PRNN_DEVICE void each_number(int row, int n, std::int64_t first, int stage, F&& f) const {
+  /// f(place in shared memory, offset in the batch entry) for the numbers of a tile that exist: n rows a step from row `first` on, at row `row` of the panels;
+  /// beyond(place) for the others.
+  template <class F, class Beyond>
+  PRNN_DEVICE void each_number(int row, int n, std::int64_t first, int stage, F&& f, Beyond&& beyond) const {
     PRNN_NO_UNROLL for (int panel = 0; panel < panels_; ++panel) {
       PRNN_NO_UNROLL for (int i = thread_index(); i < tile_ * n * kPanel<T>; i += thread_count()) {
         const int c = i % kPanel<T>, r = i / kPanel<T>;
         const std::int64_t d = first_d_ + panel * kPanel<T> + c;
-        if (first + r >= 0 && d < at_.hidden) f(place_of(stage, panel) + (row + r) * kPanel<T> + c, (first + r) * at_.hidden + d);
+        T* const place = place_of(stage, panel) + (row + r) * kPanel<T> + c;
+        if (first + r >= 0 && d < at_.hidden) f(place, (first + r) * at_.hidden + d);
+        else beyond(place);
       }
     }
   }
@@ -282,7 +291,10 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
   for (bool corrected = false;;) {
     PRNN_UNROLL for (int k = 0; k < W; ++k) da[k] = CompensatedSum<C>(C(0));
     if (first_slot) shared.carry[lane] = x;
-    if (kShoots && last_slot) shared.product[lane] = Map::identity();
+    if (kShoots && last_slot) {
+      const Map nothing = Map::identity();
+      shared.product[lane] = nothing;
+    }
     int odd = 0, behind = -1;
     PRNN_NO_UNROLL for (std::int64_t top = first; top >= least; top -= tile, odd ^= 1) {
       const std::int64_t low = top - tile + 1 + own;
