@@ -13,6 +13,7 @@
 #include <set>
 #include <sstream>
 
+#include "harness/program_test.hpp"
 #include "harness/record.hpp"
 #include "harness/statistics.hpp"
 
@@ -20,60 +21,6 @@ namespace prnn {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string content(const fs::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return std::string(std::istreambuf_iterator<char>(stream), {});
-}
-
-struct Ended {
-  int code = -1;
-  std::string out, err;
-};
-
-/// Runs the program in a folder of the test's own.
-class Program : public testing::Test {
- protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("prnn-program-" + std::to_string(getpid()) + "-" + testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(folder_);
-    put("small.toml", kSmall);
-    const char* chosen = std::getenv("PRNN_EXE");
-    exe_ = chosen ? chosen : PRNN_EXE;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  void put(const std::string& name, const std::string& text) { std::ofstream(folder_ / name, std::ios::binary) << text; }
-  std::string get(const std::string& name) { return content(folder_ / name); }
-  std::int64_t lines(const std::string& name) {
-    const std::string text = get(name);
-    return std::count(text.begin(), text.end(), '\n');
-  }
-
-  /// words as a shell reads them; before: what stands before the program's name.
-  Ended prnn(const std::string& words, const std::string& before = "") {
-    const std::string command = "cd '" + folder_.string() + "' && export PRNN_CACHE=cache && " + before + " '" + exe_.string() + "' " + words + " >stdout 2>stderr";
-    const int status = std::system(command.c_str());
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, get("stdout"), get("stderr")};
-  }
-  /// Exit code 64 and exactly one line, which begins with `start` and holds `part`.
-  void refused(const std::string& words, const std::string& start, const std::string& part = "") {
-    const Ended e = prnn(words);
-    EXPECT_EQ(e.code, 64) << words << ": " << e.err;
-    EXPECT_EQ(std::count(e.err.begin(), e.err.end(), '\n'), 1) << words << ": " << e.err;
-    EXPECT_TRUE(e.err.starts_with(start) && e.err.find(part) != std::string::npos) << words << ": " << e.err;
-    EXPECT_EQ(e.out, "") << words;
-  }
-  void refused_suite(const std::string& text, const std::string& start, const std::string& part = "") {
-    put("bad.toml", text);
-    refused("verify bad.toml --out bad.jsonl", start, part);
-    EXPECT_FALSE(fs::exists(folder_ / "bad.jsonl"));  // nothing is begun
-  }
-
-  static constexpr const char* kSmall = "title = \"t\"\ncells = [\"elman_diag\"]\nsolvers = [\"seq_fused\"]\nhidden = 3\nseq_len = [2, 3, 4]\n";
-  static constexpr const char* kVerify = "verify small.toml --device cpu --no-report --out r.jsonl ";
-  fs::path folder_, exe_;
-};
 
 TEST_F(Program, RunsVerifiesAndRecordsASuite) {
   const Ended e = prnn(kVerify);
@@ -459,20 +406,6 @@ TEST_F(Program, RefusesToReportOnWhatIsNoRecord) {
   put("no.jsonl", "{}\n");
   refused("report no.jsonl", "no.jsonl");
   refused("report none.jsonl", "none.jsonl");
-}
-
-// A kill loses at most the group in flight: what is in the file is whole lines, and --resume ends with every row once.
-TEST_F(Program, LosesAtMostTheGroupInFlightWhenKilled) {
-  put("long.toml", "title = \"t\"\ncells = [\"gru_diag\"]\nsolvers = \"seq_fused\"\nseq_len = { pow2 = [0, 4] }\nhidden = 32\n");
-  const std::string words = "run long.toml --device cpu --no-report --out r.jsonl";
-  prnn(words + " --resume", "timeout -s KILL 1");
-  const Ended e = prnn(words + " --resume");
-  EXPECT_EQ(e.code, 0) << e.err;
-  const Records records = read_records((folder_ / "r.jsonl").string());
-  std::set<std::string> ids;
-  for (const CaseRecord& row : records.rows) ids.insert(row.case_id);
-  EXPECT_EQ(ids.size(), 5u);
-  EXPECT_EQ(records.rows.size(), 5u);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@
 #include "harness/progress.hpp"
 #include "harness/record.hpp"
 #include "harness/suite.hpp"
+#include "harness/supervisor.hpp"
 #include "harness/sweep.hpp"
 #include "harness/timer.hpp"
 
@@ -33,6 +34,24 @@ constexpr int kBadUsage = 64, kWrong = 2, kBroken = 5;
 /// Part of the contract, not of this build: refused by name.
 const std::vector<std::string> kLaterCommands = {"compare", "gate", "baseline", "merge", "tune", "explain"};
 const std::vector<std::string> kLaterFlags = {"--cell", "--against", "--profile"};
+
+/// f(), all of whose output must have been written; what it throws becomes a line and an exit code.
+template <class F>
+int guarded(F&& f) {
+  try {
+    const int code = f();
+    if (!std::cout.flush()) throw DiskFull("standard output: cannot be written");
+    return code;
+  } catch (const DeviceLost&) {
+    throw;  // the supervisor's
+  } catch (const BadInput& error) {
+    std::cerr << error.what() << std::endl;
+    return kBadUsage;
+  } catch (const std::exception& error) {  // DiskFull, DeviceError, a failed allocation
+    std::cerr << error.what() << std::endl;
+    return kBroken;
+  }
+}
 
 /// What a shell needs around a word to leave it as it is.
 std::string quoted(const std::string& word) {
@@ -137,37 +156,40 @@ int show_plan(const Suite& suite, const std::vector<Group>& groups, Machine& mac
   return 0;
 }
 
-int run_command(const RunFlags& flags, bool timed, const std::string& command) {
-  std::vector<Override> overrides;
-  for (const std::string& set : flags.set) overrides.push_back(parse_override(set));
-  const Suite suite = load_suite(flags.suite, overrides);
+/// A machine and the plan for it.
+struct Prepared {
+  std::unique_ptr<Machine> machine;
+  std::vector<Group> plan;
+};
+
+Prepared prepare(const Suite& suite, const RunFlags& flags) {
   PlanOptions options;
   options.only = flags.only;
   std::tie(options.shard, options.shards) = parse_shard(flags.shard);
-  if (flags.resume && flags.out.empty()) throw BadInput("--resume: expected --out FILE, the record to continue");
+  Prepared prepared{open_machine(flags.device), {}};
+  options.device = prepared.machine->device();
+  options.free_bytes = prepared.machine->free_bytes();
+  options.last_level_cache_bytes = prepared.machine->last_level_cache_bytes();
+  prepared.plan = make_plan(suite, options);
+  return prepared;
+}
 
-  const std::unique_ptr<Machine> machine = open_machine(flags.device);
-  options.device = machine->device();
-  options.free_bytes = machine->free_bytes();
-  options.last_level_cache_bytes = machine->last_level_cache_bytes();
-  const std::vector<Group> plan = make_plan(suite, options);
-  timed = timed && suite.metric_time;
-  if (flags.dry) return show_plan(suite, plan, *machine, timed, flags.json);
-
+/// In a process of its own, the first or one that goes on where another was ended.
+int run_suite(const Suite& suite, const RunFlags& flags, const std::string& out, bool timed, const std::string& command, const Attempt& attempt) {
+  const auto [machine, plan] = prepare(suite, flags);
   catch_interrupts();
   std::optional<ReferenceCache> reference;
   if (suite.metric_error) reference.emplace(cache_directory(), suite.limits.reference_s);
-  const std::string out = flags.out.empty() ? default_out(suite) : flags.out;
   Provenance head = provenance_here(suite, command, machine->device(), machine->gpu());
   head.order_seed = std::random_device{}();
-  const bool continued = flags.resume && fs::exists(out);
+  const bool continued = (flags.resume || !attempt.first()) && fs::exists(out);
   std::optional<RecordWriter> writer;
   if (!continued) writer.emplace(RecordWriter::create(out));  // before anything is measured: it may be refused
   if (timed) {
     head.copy_bytes_per_s = machine->copy_bytes_per_s();
     head.launch_s = machine->launch_s();
   }
-  Resumed todo = continued ? resume(out, head, plan) : Resumed{plan, {}, head};
+  Resumed todo = continued ? resume(out, head, plan, !attempt.first()) : Resumed{plan, {}, head};
   if (continued) writer.emplace(RecordWriter::append(out));
   else writer->write(head);
 
@@ -184,6 +206,9 @@ int run_command(const RunFlags& flags, bool timed, const std::string& command) {
   };
   sweep_options.progress = [&](std::int64_t done, std::int64_t total, const std::string& what) { progress.show(done, total, what); };
   sweep_options.interrupted = interrupted;
+  sweep_options.in_flight = [&](const std::string& case_id) { attempt.note.set(case_id); };
+  sweep_options.ended = attempt.ended;
+  sweep_options.spent_s = attempt.spent_s;
   SweepResult result;
   std::string unwritten;  // why the last group is not in the record; it is in the table all the same
   try {
@@ -223,6 +248,21 @@ int run_command(const RunFlags& flags, bool timed, const std::string& command) {
   if (!page.said.empty() && page.status != 0) std::cerr << "no report: " << page.said << std::endl;
   if (result.interrupted) std::cerr << fmt::format("interrupted; continue with --out {} --resume", quoted(out)) << std::endl;
   return code;
+}
+
+int run_command(const RunFlags& flags, bool timed, const std::string& command) {
+  std::vector<Override> overrides;
+  for (const std::string& set : flags.set) overrides.push_back(parse_override(set));
+  const Suite suite = load_suite(flags.suite, overrides);
+  if (flags.resume && flags.out.empty()) throw BadInput("--resume: expected --out FILE, the record to continue");
+  timed = timed && suite.metric_time;
+  if (flags.dry) {
+    const auto [machine, plan] = prepare(suite, flags);
+    return show_plan(suite, plan, *machine, timed, flags.json);
+  }
+  const std::string out = flags.out.empty() ? default_out(suite) : flags.out;
+  const double patience_s = 2 * suite.limits.case_s + suite.limits.reference_s;  // a step that is slow, not hung, ends before: verification includes the reference of gradients
+  return supervise(patience_s, [&](const Attempt& attempt) { return guarded([&] { return run_suite(suite, flags, out, timed, command, attempt); }); });
 }
 
 int reference_command(const std::string& path, const std::vector<std::string>& set, bool json) {
@@ -352,13 +392,5 @@ int main_command(const std::vector<std::string>& words) {
 int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a full disk is an error of write(), not the end of the program
   std::signal(SIGPIPE, SIG_IGN);
-  try {
-    return prnn::main_command({argv + 1, argv + argc});
-  } catch (const prnn::BadInput& error) {
-    std::cerr << error.what() << std::endl;
-    return prnn::kBadUsage;
-  } catch (const std::exception& error) {  // DiskFull, DeviceError, a failed allocation
-    std::cerr << error.what() << std::endl;
-    return prnn::kBroken;
-  }
+  return prnn::guarded([&] { return prnn::main_command({argv + 1, argv + argc}); });
 }

@@ -19,6 +19,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <thread>
+#include <utility>
 
 #include "harness/build_info.hpp"
 #include "harness/sha256.hpp"
@@ -159,6 +160,15 @@ class Reader {
  public:
   explicit Reader(const Json& json) : json_(json) {}
 
+  const Json& at(const char* name) const {
+    const auto found = json_.find(name);
+    if (found == json_.end()) throw BadInput(fmt::format("missing field '{}'", name));
+    return *found;
+  }
+  static const Json& object(const Json& json, const std::string& name) {
+    if (!json.is_object()) wrong_type(name);
+    return json;
+  }
   template <class T>
   void operator()(const char* name, T& value) {
     read(at(name), name, value);
@@ -169,7 +179,7 @@ class Reader {
     else read(json, "iteration_limit", limit);
   }
   void policy(Policy& policy, std::string& solver) {
-    for (const auto& [key, value] : at("policy").items()) {
+    for (const auto& [key, value] : object(at("policy"), "policy").items()) {
       if (key == "solver") read(value, "policy.solver", solver);
       else read(value, "policy", policy[key]);
     }
@@ -185,22 +195,18 @@ class Reader {
     if (json_.contains(name)) (*this)(name, value);
     else value.reset();
   }
-  void null_reasons(std::map<std::string, std::string>& reasons) { reasons = at("null_reasons").get<std::map<std::string, std::string>>(); }
+  void null_reasons(std::map<std::string, std::string>& reasons) { read(at("null_reasons"), "null_reasons", reasons); }
 
  private:
-  const Json& at(const char* name) const {
-    const auto found = json_.find(name);
-    if (found == json_.end()) throw BadInput(fmt::format("missing field '{}'", name));
-    return *found;
-  }
   template <class T>
   static void read(const Json& json, const std::string& name, T& value) {
+    if (!matches<T>(json)) wrong_type(name);
     try {
       if constexpr (std::is_same_v<T, double>) value = json.is_null() ? std::nan("") : json.get<double>();
-      else if constexpr (requires { describe(std::declval<Reader&>(), value); }) describe(Reader(json), value);
+      else if constexpr (requires { describe(std::declval<Reader&>(), value); }) describe(Reader(object(json, name)), value);
       else value = json.get<T>();
     } catch (const Json::exception&) {
-      throw BadInput(fmt::format("field '{}' has the wrong type", name));
+      wrong_type(name);
     }
   }
   template <class T>
@@ -211,16 +217,36 @@ class Reader {
   static void read(const Json& json, const std::string& name, std::vector<double>& values) {
     values.clear();
     if (json.is_null()) return;
+    if (!json.is_array()) wrong_type(name);
     for (const Json& element : json) read(element, name, values.emplace_back());
   }
   static void read(const Json& json, const std::string& name, std::map<std::string, Speedup>& speedups) {
     speedups.clear();
-    for (const auto& [baseline, speedup] : json.items()) {
+    for (const auto& [baseline, speedup] : object(json, name).items()) {
       if (!speedup.is_null()) read(speedup, name, speedups[baseline]);
+    }
+  }
+  static void read(const Json& json, const std::string& name, std::vector<std::array<std::int64_t, 2>>& pairs) {
+    pairs.clear();
+    if (!json.is_array()) wrong_type(name);
+    for (const Json& pair : json) {
+      if (!pair.is_array() || pair.size() != 2) wrong_type(name);
+      auto& [b, d] = pairs.emplace_back();
+      read(pair[0], name, b), read(pair[1], name, d);
     }
   }
   static void read(const Json& json, const std::string& name, Storage& value) { choose(parse_storage(json.is_string() ? json.get<std::string>() : ""), name, value); }
   static void read(const Json& json, const std::string& name, Status& value) { choose(parse_status(json.is_string() ? json.get<std::string>() : ""), name, value); }
+  [[noreturn]] static void wrong_type(const std::string& name) { throw BadInput(fmt::format("field '{}' has the wrong type", name)); }
+  /// The library would convert between numbers, and take true for 1.
+  template <class T>
+  static bool matches(const Json& json) {
+    if constexpr (std::is_same_v<T, bool>) return json.is_boolean();
+    else if constexpr (std::is_same_v<T, double>) return json.is_number() || json.is_null();
+    else if constexpr (!std::is_integral_v<T>) return true;
+    else if (json.is_number_unsigned()) return std::in_range<T>(json.get<std::uint64_t>());
+    else return json.is_number_integer() && std::in_range<T>(json.get<std::int64_t>());
+  }
   template <class T>
   static void choose(const std::optional<T>& parsed, const std::string& name, T& value) {
     if (!parsed) throw BadInput(fmt::format("field '{}' has an unknown value", name));
@@ -331,7 +357,14 @@ int open_record(const std::string& path, int flags) {
   throw BadInput(fmt::format("--out {}: cannot be written: {}", path, reason_of(errno)));
 }
 
-std::string line_of(const Json& json) { return json.dump() + "\n"; }
+/// What is no UTF-8 (a path may be anything) is replaced: a row is never lost for a letter.
+std::string line_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
+
+bool is_record(const Json& json, const char* kind) {
+  if (!json.is_object()) return false;
+  const auto record = json.find("record");
+  return record != json.end() && *record == kind;
+}
 
 }  // namespace
 
@@ -348,7 +381,7 @@ Json to_json(const CaseRecord& row) {
 }
 
 CaseRecord case_record(const Json& json) {
-  if (!json.is_object() || json.value("record", "") != "case") throw BadInput("expected a record \"case\"");
+  if (!is_record(json, "case")) throw BadInput("expected a record \"case\"");
   CaseRecord row;
   describe(Reader(json), row);
   return row;
@@ -427,34 +460,30 @@ Json to_json(const Provenance& p) {
 }
 
 Provenance provenance(const Json& json) {
-  if (!json.is_object() || json.value("record", "") != "provenance") throw BadInput("expected a record \"provenance\"");
-  if (json.value("schema", 0) != kSchema) throw BadInput(fmt::format("expected schema {}", kSchema));
-  const auto number = [](const Json& value) { return value.is_null() ? std::nullopt : std::optional(value.get<double>()); };
-  try {
-    Provenance p;
-    p.time_utc = json.at("time_utc"), p.command = json.at("command"), p.commit = json.at("commit"), p.dirty = json.at("dirty");
-    p.compiler = json.at("build").at("compiler"), p.flags = json.at("build").at("flags"), p.cuda = json.at("build").at("cuda");
-    p.cpu = json.at("machine").at("cpu"), p.cores = json.at("machine").at("cores"), p.os = json.at("machine").at("os");
-    if (const Json& gpu = json.at("gpu"); !gpu.is_null()) {
-      p.gpu.emplace();
-      p.gpu->name = gpu.at("name"), p.gpu->driver = gpu.at("driver"), p.gpu->sm = gpu.at("sm"), p.gpu->memory_bytes = gpu.at("memory_bytes");
-      p.gpu->clock_mhz = number(gpu.at("clock_mhz")).value_or(0);
-    }
-    p.suite_path = json.at("suite").at("path"), p.suite_sha256 = json.at("suite").at("sha256"), p.suite_text = json.at("suite").at("text");
-    p.order_seed = json.at("order_seed");
-    p.copy_bytes_per_s = number(json.at("copy_bytes_per_s")), p.launch_s = number(json.at("launch_s"));
-    p.fingerprint = json.at("fingerprint");
-    if (const Json& text = json.at("text"); !text.is_null()) p.text = text.get<std::map<std::string, std::string>>();
-    return p;
-  } catch (const Json::exception& error) {
-    throw BadInput(fmt::format("provenance: {}", error.what()));
+  if (!is_record(json, "provenance")) throw BadInput("expected a record \"provenance\"");
+  if (const auto schema = json.find("schema"); schema == json.end() || *schema != kSchema) throw BadInput(fmt::format("expected schema {}", kSchema));
+  Provenance p;
+  const auto part = [&](const char* name) { return Reader(Reader::object(Reader(json).at(name), name)); };
+  Reader head(json), build = part("build"), machine = part("machine"), suite = part("suite");
+  head("time_utc", p.time_utc), head("command", p.command), head("commit", p.commit), head("dirty", p.dirty);
+  build("compiler", p.compiler), build("flags", p.flags), build("cuda", p.cuda);
+  machine("cpu", p.cpu), machine("cores", p.cores), machine("os", p.os);
+  if (!head.at("gpu").is_null()) {
+    Reader gpu = part("gpu");
+    p.gpu.emplace();
+    gpu("name", p.gpu->name), gpu("sm", p.gpu->sm), gpu("driver", p.gpu->driver), gpu("memory_bytes", p.gpu->memory_bytes), gpu("clock_mhz", p.gpu->clock_mhz);
+    if (std::isnan(p.gpu->clock_mhz)) p.gpu->clock_mhz = 0;
   }
+  suite("path", p.suite_path), suite("sha256", p.suite_sha256), suite("text", p.suite_text);
+  head("order_seed", p.order_seed), head("copy_bytes_per_s", p.copy_bytes_per_s), head("launch_s", p.launch_s), head("fingerprint", p.fingerprint);
+  if (!head.at("text").is_null()) head("text", p.text);
+  return p;
 }
 
 Records read_records(const std::string& path) {
   std::ifstream stream(path, std::ios::binary);
   std::error_code error;
-  if (fs::is_directory(path, error) || !stream) throw BadInput(path + ": no such file; expected a record that prnn run has written");
+  if (!fs::is_regular_file(path, error) || !stream) throw BadInput(path + ": no such file; expected a record that prnn run has written");  // a device may never end
   const std::string text(std::istreambuf_iterator<char>(stream), {});
   Records records;
   std::size_t begin = 0, number = 1;
@@ -506,7 +535,7 @@ void RecordWriter::write(const std::vector<CaseRecord>& group) {
 
 void RecordWriter::write_text(const std::string& text) { write_all(file_, path_, text); }
 
-Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan) {
+Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan, bool keep_failed) {
   const Records records = read_records(path);
   std::string kept = records.head_line.empty() ? line_of(to_json(now)) : records.head_line + "\n";  // killed before the first line was whole: start over
   Resumed resumed{.groups = {}, .done = {}, .head = records.head_line.empty() ? now : records.head};
@@ -528,7 +557,9 @@ Resumed resume(const std::string& path, const Provenance& now, std::vector<Group
   for (Group& group : plan) {
     const bool whole = std::all_of(group.cases.begin(), group.cases.end(), [&](const Case& c) {
       const auto found = row_of.find(c.case_id);
-      return found != row_of.end() && records.rows[found->second].status != Status::error && PRNN_FAULT(46, records.rows[found->second].status != Status::timeout, true);
+      if (found == row_of.end()) return false;
+      const Status status = records.rows[found->second].status;
+      return keep_failed || (status != Status::error && PRNN_FAULT(46, status != Status::timeout, true));
     });
     for (const Case& c : group.cases) {
       if (whole) resumed.done.push_back(records.rows[row_of.at(c.case_id)]);

@@ -161,7 +161,8 @@ struct Resumed {
 };
 /// Prepares path to be continued: refuses a file of another suite, text, machine or commit, or one that was timed where now is not (BadInput); a group of the plan that is not whole in it,
 /// or has a row that is error or timeout, is to be run again, and its rows are taken out of the file (atomically).
-Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan);
+/// keep_failed: rows that are error or timeout stay, for a run that goes on by itself.
+Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan, bool keep_failed = false);
 
 /// Exit code of a finished sweep (design section 1): 2 wrong numbers, 5 rows missing, crashed or skipped without excuse, 3 not converged, 0.
 /// Only statuses that differ from expected count; planned: case_ids that must have a row.

@@ -483,6 +483,24 @@ TEST(Resume, RunsErrorAndTimeoutRowsAgainAndNoOthers) {
   }
 }
 
+TEST(Resume, KeepsFailedRowsOfARunThatGoesOnByItself) {
+  const Folder folder;
+  const std::string path = folder / "r.jsonl";
+  const std::vector<Group> plan = make_plan(suite_of(), {});
+  {
+    RecordWriter writer = RecordWriter::create(path);
+    writer.write(provenance_here(suite_of(), "c", "cpu", {}));
+    std::vector<CaseRecord> rows = rows_of(plan[0]);
+    rows[0].status = Status::error;
+    rows[1].status = Status::timeout;
+    writer.write(rows);
+  }
+  const Resumed todo = resume(path, provenance_here(suite_of(), "c", "cpu", {}), plan, true);
+  EXPECT_EQ(todo.groups.size(), plan.size() - 1);
+  EXPECT_EQ(todo.done.size(), 2u);
+  EXPECT_EQ(read_records(path).rows.size(), 2u);
+}
+
 TEST(Resume, KeepsRowsThatThisPlanDoesNotHave) {
   const Folder folder;
   const std::string path = folder / "r.jsonl";

@@ -21,7 +21,7 @@ for check in memcheck initcheck synccheck racecheck; do
   for solver in $solvers; do
     log=$work/$check started=$SECONDS
     rm -f "$log.jsonl"
-    timeout -k 5 "${PRNN_SANITIZER_S:-120}" "$tool" --tool "$check" --print-limit 100000 --error-exitcode 99 \
+    timeout -k 5 "${PRNN_SANITIZER_S:-120}" "$tool" --tool "$check" --target-processes all --print-limit 100000 --error-exitcode 99 \
       "$program" verify "$here/../suites/sanitizers.toml" --set solvers="$solver" --device cuda --no-report --out "$log.jsonl" >"$log" 2>&1
     code=$?
     rows=$(grep -c '"status":"ok"' "$log.jsonl" 2>/dev/null)

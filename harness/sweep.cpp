@@ -74,6 +74,7 @@ struct Live {
   std::optional<CaseContext> context;
   OutputCopy verified;
   double spent_s = 0;
+  bool to_run = true;  // false: its row is known before
 
   void set(Status status, std::string reason) {
     row.status = status;
@@ -116,7 +117,8 @@ class Sweeper {
         copy_bytes_per_s_(!time_wanted()             ? std::nan("")
                           : options.copy_bytes_per_s ? *options.copy_bytes_per_s
                                                      : machine.copy_bytes_per_s()),
-        deadline_s_(now_() + suite.limits.total_s) {
+        deadline_s_(now_() + suite.limits.total_s - options.spent_s) {
+    if (!options_.in_flight) options_.in_flight = [](const std::string&) {};
     if (!options_.interrupted) options_.interrupted = [] { return false; };
     if (!options_.progress) options_.progress = [](std::int64_t, std::int64_t, const std::string&) {};
   }
@@ -173,7 +175,11 @@ class Sweeper {
     std::vector<Live> cases;
     for (const Case& c : group.cases) {
       cases.push_back({.planned = &c, .row = record_of(c, suite_, machine_.gpu()), .run = nullptr, .context = {}, .verified = {}});
-      if (!c.skip.empty()) cases.back().set(Status::skipped, c.skip);
+      Live& live = cases.back();
+      if (!c.skip.empty()) live.set(Status::skipped, c.skip);
+      const auto end = options_.ended.find(c.case_id);
+      if (end != options_.ended.end()) live.set(end->second.status, end->second.reason);
+      live.to_run = c.skip.empty() && end == options_.ended.end();
     }
     if (out_of_time(cases)) {
       done_ += static_cast<std::int64_t>(cases.size());
@@ -183,20 +189,24 @@ class Sweeper {
         buffers = draw(cases);
       } catch (...) {
         for (Live& live : cases) {
-          if (live.planned->skip.empty()) guarded(live, [] { throw; });
+          if (live.to_run) guarded(live, [] { throw; });
+        }
+        for (const Live& live : cases) {
+          if (live.to_run) require_machine(live);
         }
       }
       clock_.charge(&PhaseTimes::draw_s);
       if (buffers) {
         for (Live& live : cases) {
           options_.progress(done_++, total_, live.planned->case_id);
-          if (live.planned->skip.empty()) verify(live, buffers->first());
+          if (live.to_run) verify(live, buffers->first());
         }
         if (time_wanted()) time(group, cases, *buffers);
       } else {
         done_ += static_cast<std::int64_t>(cases.size());
       }
     }
+    options_.in_flight("");
     std::vector<CaseRecord> rows;
     for (Live& live : cases) {
       explain_absent_time(live);
@@ -212,16 +222,17 @@ class Sweeper {
   bool out_of_time(std::vector<Live>& cases) {
     if (now_() < deadline_s_) return false;
     for (Live& live : cases) {
-      if (live.planned->skip.empty()) live.set(Status::timeout, fmt::format("limits.total_s = {} was spent before this case", suite_.limits.total_s));
+      if (live.to_run) live.set(Status::timeout, fmt::format("limits.total_s = {} was spent before this case", suite_.limits.total_s));
     }
     return true;
   }
 
   /// Allocates the sets of the group and draws the first; none where no case runs.
   std::optional<BufferSets> draw(const std::vector<Live>& cases) {
-    const auto first = std::find_if(cases.begin(), cases.end(), [](const Live& live) { return live.planned->skip.empty(); });
+    const auto first = std::find_if(cases.begin(), cases.end(), [](const Live& live) { return live.to_run; });
     if (first == cases.end()) return std::nullopt;
     const Case& c = *first->planned;
+    options_.in_flight(c.case_id);
     const Op& op = find_op(c.problem.op);
     BufferSets buffers(arena_, scratch_, op.tensors(c.problem), time_wanted() ? c.sets : 1, c.cache == "hot");
     op.draw(c.problem, machine_, buffers.first());
@@ -235,6 +246,7 @@ class Sweeper {
     const auto spent_on_reference_s = [&] { return (gradients_ ? gradients_->spent_s() : 0) + (options_.reference ? options_.reference->spent_s() : 0); };
     const double start = now_(), reference_before_s = spent_on_reference_s();
     if (start >= deadline_s_) return live.set(Status::timeout, fmt::format("limits.total_s = {} was spent before this case", suite_.limits.total_s));
+    options_.in_flight(c.case_id);
     guarded(live, [&] {
       live.solver = find_solver(c.solver, c.device, c.problem);
       if (!live.solver) throw DeviceError(fmt::format("no solver {} for {} on {}", c.solver, c.problem.cell, c.device));
@@ -261,6 +273,7 @@ class Sweeper {
       live.set(verdict.status, verdict.reason + (verdict.status == Status::wrong ? stopped_early(live.row) : ""));
       each_metric(context, live.row, &Metric::traced);
     });
+    require_machine(live);
     const double reference_s = spent_on_reference_s() - reference_before_s;
     live.spent_s = std::max(0.0, now_() - start - reference_s);
     if (live.row.status == Status::ok && live.spent_s > suite_.limits.case_s) {
@@ -269,6 +282,16 @@ class Sweeper {
     clock_.charge(&PhaseTimes::verify_s);
     result_.phases.verify_s -= reference_s;
     result_.phases.reference_s += reference_s;
+  }
+
+  /// After an error: the machine still answers, or this is the end of the sweep in this process.
+  void require_machine(const Live& live) {
+    if (live.row.status != Status::error) return;
+    try {
+      machine_.synchronise();
+    } catch (const std::exception&) {
+      throw DeviceLost(live.planned->case_id, live.row.reason);
+    }
   }
 
   /// The verified output, to hold every timed one against; where memory is too short for it, the full local test takes its place.
@@ -304,7 +327,13 @@ class Sweeper {
                           .launches = live.run->launches(),
                           .capturable = live.run->capturable(),
                           .check = [this, &live](const Tensors& tensors) { return check(live, tensors); },
-                          .spent_s = live.spent_s});
+                          .spent_s = live.spent_s,
+                          .before = [this, &live] { options_.in_flight(live.planned->case_id); },
+                          .failed =
+                              [this, &live](const std::exception_ptr& error) {
+                                guarded(live, [&] { std::rethrow_exception(error); });
+                                require_machine(live);
+                              }});
     }
     if (subjects.empty() || options_.interrupted()) return;
     std::vector<Timing> timings;
@@ -318,8 +347,11 @@ class Sweeper {
                             .now = now_,
                             .interrupted = options_.interrupted})
                     .cases;
+    } catch (const DeviceLost&) {
+      throw;
     } catch (...) {
       for (Live* live : timed) guarded(*live, [] { throw; });
+      for (const Live* live : timed) require_machine(*live);
     }
     for (std::size_t i = 0; i < timings.size(); ++i) take(*timed[i], timings[i]);
     clock_.charge(&PhaseTimes::time_s);
@@ -339,6 +371,7 @@ class Sweeper {
       live.context->timing = &timing;
       each_metric(*live.context, live.row, &Metric::timed);
     });
+    require_machine(live);
   }
 
   void explain_absent_time(Live& live) {

@@ -10,6 +10,7 @@
 #include "harness/plan.hpp"
 #include "harness/record.hpp"
 #include "harness/suite.hpp"
+#include "harness/supervisor.hpp"
 #include "kernels/api.hpp"
 #include "reference/reference.hpp"
 
@@ -32,6 +33,15 @@ struct SweepOptions {
   std::function<void(std::int64_t done, std::int64_t total, const std::string& what)> progress;  // empty: silent
   std::function<bool()> interrupted;                                                             // asked between samples and cases; empty: never
   std::function<double()> now;                                                                   // seconds; empty: steady clock
+  std::function<void(const std::string& case_id)> in_flight;                                     // before each step of a case; empty case_id: none is any more
+  EndedCases ended;                                                                              // get this row and are not run
+  double spent_s = 0;                                                                            // of limits.total_s, before this
+};
+
+/// The device is of no more use to this process (a CUDA context after a fault is not), and the case that was in flight.
+struct DeviceLost : DeviceError {
+  DeviceLost(std::string id, const std::string& reason) : DeviceError(reason), case_id(std::move(id)) {}
+  std::string case_id;
 };
 
 struct SweepResult {
@@ -40,7 +50,7 @@ struct SweepResult {
   bool interrupted = false;  // the group in flight was given up
 };
 
-/// What `write` throws (disk full) ends the sweep; what a case throws does not.
+/// What `write` throws (disk full) ends the sweep; what a case throws does not, unless the machine then throws too: DeviceLost.
 SweepResult sweep(const Suite&, const std::vector<Group>&, Machine&, const SweepOptions&);
 
 /// The verdict on a verifying launch (design section 6): status and, where it is not ok, the reason.

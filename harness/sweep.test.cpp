@@ -916,6 +916,102 @@ TEST(Speedups, PassOverABaselineThatIsNotOk) {
   EXPECT_TRUE(rows[0].speedup.empty());
 }
 
+TEST_F(SweepTest, ACaseThatEndedAProcessGetsItsRowAndIsNotRun) {
+  axes = "hidden = [2, 3]\nseq_len = [4]\n";
+  const Suite s = suite({"double_0", "double_1"}, {"double_1"});
+  const std::vector<Group> groups = plan(s);
+  options.ended = {{groups[0].cases[0].case_id, {Status::error, "signal 11"}}, {groups[1].cases[1].case_id, {Status::timeout, "hung"}}};
+  std::set<std::int64_t> run_0, run_1;
+  behaviours[0].after = [&](const Tensors& t, int) { run_0.insert(t.at("h").spec.shape.back()); };
+  behaviours[1].after = [&](const Tensors& t, int) { run_1.insert(t.at("h").spec.shape.back()); };
+  const SweepResult result = run_suite(s);
+  ASSERT_EQ(result.rows.size(), 4u);
+  const Status expected[] = {Status::error, Status::ok, Status::ok, Status::timeout};
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(result.rows[i].status, expected[i]) << result.rows[i].reason;
+    if (expected[i] != Status::ok) expect_untimed(result.rows[i]);
+  }
+  EXPECT_EQ(result.rows[0].reason, "signal 11");
+  EXPECT_EQ(result.rows[3].reason, "hung");
+  EXPECT_EQ(result.rows[2].null_reasons.at("speedup.double_1"), "double_1 is timeout");
+  EXPECT_EQ(run_0, std::set<std::int64_t>{3});
+  EXPECT_EQ(run_1, std::set<std::int64_t>{2});
+}
+
+TEST_F(SweepTest, AGroupAllOfWhichEndedProcessesAllocatesNothing) {
+  const Suite s = suite({"double_0"});
+  options.ended = {{plan(s)[0].cases[0].case_id, {Status::error, "signal 11"}}};
+  machine.lost = true;
+  EXPECT_EQ(run_suite(s).rows[0].reason, "signal 11");
+}
+
+TEST_F(SweepTest, TheCaseInFlightIsTheOneWhoseLaunchItIs) {
+  axes = "hidden = [2, 3]\nseq_len = [4]\n";
+  std::string now;
+  std::size_t told = 0;
+  std::int64_t allocations_before = -1;
+  options.in_flight = [&](const std::string& case_id) {
+    if (told++ == 0) allocations_before = machine.allocations;
+    now = case_id;
+  };
+  for (const std::size_t i : {0u, 1u}) {
+    behaviours[i].prepare = [&, i] { EXPECT_TRUE(now.ends_with("/double_" + std::to_string(i))) << now; };
+    behaviours[i].after = [&, i](const Tensors& t, int) {
+      EXPECT_TRUE(now.ends_with("/double_" + std::to_string(i))) << now;
+      EXPECT_NE(now.find("/D" + std::to_string(t.at("h").spec.shape.back()) + "/"), std::string::npos) << now;
+    };
+  }
+  options.write = [&](const std::vector<CaseRecord>&) { EXPECT_EQ(now, ""); };
+  const SweepResult result = run({"double_0", "double_1"});
+  EXPECT_EQ(result.rows.size(), 4u);
+  EXPECT_EQ(now, "");
+  EXPECT_EQ(allocations_before, 0) << "drawing the inputs counts for the first case";
+  EXPECT_GE(told, 4u * (1 + kMinSamples)) << "each step of a case is a sign of life";
+}
+
+TEST_F(SweepTest, ADeviceThatIsLostEndsTheSweepAndNamesTheCase) {
+  axes = "hidden = [2, 3]\nseq_len = [4]\n";
+  for (const int fatal : {1, 1 + kWarmUps, 2 + kWarmUps}) {  // the launch that is verified, a warm-up, a sample
+    machine.lost = false;
+    std::size_t written = 0;
+    options.write = [&](const std::vector<CaseRecord>& rows) { written += rows.size(); };
+    behaviours[0].after = [&](const Tensors&, int) { EXPECT_FALSE(machine.lost) << "nothing runs after it"; };
+    behaviours[1].after = [&](const Tensors& t, int launch) {
+      if (launch != fatal || t.at("h").spec.shape.back() != 3) return;
+      machine.lost = true;
+      throw DeviceError("illegal address");
+    };
+    try {
+      run({"double_0", "double_1"});
+      ADD_FAILURE() << "launch " << fatal;
+    } catch (const DeviceLost& error) {
+      EXPECT_TRUE(error.case_id.ends_with("/double_1")) << error.case_id;
+      EXPECT_NE(error.case_id.find("/D3/"), std::string::npos) << error.case_id;
+      EXPECT_STREQ(error.what(), "illegal address");
+    }
+    EXPECT_EQ(written, 2u) << "the group before is kept";
+  }
+}
+
+TEST_F(SweepTest, ADeviceThatIsLostWhileInputsAreDrawnIsTheFirstCasesFault) {
+  machine.lost = true;
+  try {
+    run({"double_0", "double_1"});
+    ADD_FAILURE();
+  } catch (const DeviceLost& error) {
+    EXPECT_TRUE(error.case_id.ends_with("/double_0")) << error.case_id;
+    EXPECT_STREQ(error.what(), "the context is lost");
+  }
+}
+
+TEST_F(SweepTest, TimeSpentInAnEarlierProcessCounts) {
+  axes += "limits = { total_s = 10 }\n";
+  options.spent_s = 9.9;
+  EXPECT_EQ(run({"double_0"}).rows[0].status, Status::ok);
+  options.spent_s = 10.1;
+  EXPECT_EQ(run({"double_0"}).rows[0].reason, "limits.total_s = 10 was spent before this case");
+}
+
 using SweepDeathTest = SweepTest;
 
 TEST_F(SweepDeathTest, AKillLosesAtMostTheGroupInFlight) {

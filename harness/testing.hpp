@@ -22,8 +22,12 @@ class ScriptedMachine : public HostMachine {
   std::vector<std::pair<const void*, std::int64_t>> zero_fills;  // evictions
   std::int64_t allocated = 0, allocations = 0, timed_launches = 0;
   int graph_launches = 0;
+  bool lost = false;  // as a context of CUDA after a fault: nothing that waits for it succeeds
 
   std::string_view device() const override { return name; }
+  void synchronise() override {
+    if (lost) throw DeviceError("the context is lost");
+  }
   std::optional<GpuInfo> gpu() const override { return gpu_info; }
   std::int64_t free_bytes() const override { return free; }
   std::int64_t last_level_cache_bytes() const override { return cache_bytes; }

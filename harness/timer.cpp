@@ -63,12 +63,14 @@ class GroupTimer {
   template <class F>
   void guarded(Running& c, F&& step) {
     const double start = options_.now();
+    if (c.subject.before) c.subject.before();
     try {
       step();
     } catch (...) {
       c.timing.error = std::current_exception();
       c.timing.stop = Stop::error;
     }
+    if (c.timing.error && c.subject.failed) c.subject.failed(c.timing.error);
     c.spent_s += options_.now() - start;
   }
 

@@ -72,7 +72,9 @@ struct Subject {
   bool capturable = true;
   /// What is wrong with the output of a timed launch; empty: nothing.
   std::function<std::string(const Tensors&)> check;
-  double spent_s = 0;  // wall clock already used, of case_s
+  double spent_s = 0;                                     // wall clock already used, of case_s
+  std::function<void()> before;                           // each step of this case, outside of what is timed; empty: nothing
+  std::function<void(const std::exception_ptr&)> failed;  // told what a step threw; may throw, which ends the timing of the group; empty: nothing
 };
 
 enum class Stop { none, interval, budget, plateau, samples, case_time, total_time, interrupted, wrong, error };

@@ -1,5 +1,6 @@
 """python3 plots/report.py F... --out DIR: one self-contained HTML page of the records and verdicts.json beside it; prints the page's path."""
 
+import errno
 import html
 import json
 import pathlib
@@ -419,6 +420,17 @@ def verdicts(records):
                            for law in error_vs_length.error_laws(records.rows)]}
 
 
+def write_whole(path, text):
+    """The whole file or none: a kill or a full disk leaves what was there before."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def main():
     parser = style.Arguments(description=__doc__)
     parser.add_argument("files", nargs="+", help="record files (JSON lines)")
@@ -433,9 +445,12 @@ def main():
     name = pathlib.Path(args.files[0]).stem
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / f"{name}.html").write_text(page(records), encoding="utf-8")
-        (out / "verdicts.json").write_text(json.dumps(verdicts(records), indent=1) + "\n", encoding="utf-8")
+        write_whole(out / f"{name}.html", page(records))
+        write_whole(out / "verdicts.json", json.dumps(verdicts(records), indent=1) + "\n")
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            print(f"{out}: {error.strerror}; expected room for the page", file=sys.stderr)
+            return 5
         print(f"{error.filename or out}: {error.strerror}; expected a directory that can be written", file=sys.stderr)
         return 64
     print(out / f"{name}.html")

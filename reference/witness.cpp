@@ -20,7 +20,12 @@ struct Node {
   std::string name;
   const Json& value;
 
-  [[noreturn]] void refuse(const std::string& what) const { throw BadInput(file + ": " + name + ": " + what); }
+  /// In one line, whatever the text holds that it shows.
+  [[noreturn]] void refuse(const std::string& what) const {
+    std::string line = file + ": " + name + ": " + what;
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    throw BadInput(line);
+  }
 
   Node at(const char* key) const {
     const std::string full = name.empty() ? key : name + "." + key;
@@ -43,7 +48,7 @@ struct Node {
   }
   /// A string of decimal digits.
   Mp number() const {
-    const std::string digits = value.is_string() ? value.get<std::string>() : value.dump();
+    const std::string digits = value.is_string() ? value.get<std::string>() : value.type_name();  // not its text: it may be deep
     double rounded = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), rounded);
     if (!value.is_string() || error != std::errc() || end != digits.data() + digits.size() || !std::isfinite(rounded))

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <random>
+#include <vector>
 
 namespace prnn {
 namespace {
@@ -50,6 +51,33 @@ TEST(AnAffineMap, ComposesEarlierThenLaterAssociatively) {
   check_algebra<1>();
   check_algebra<2>();
   check_algebra<3>();
+}
+
+/// The composition of count maps from first on, cut in two at random places.
+template <int N>
+Affine<std::uint32_t, N> in_random_groups(const Affine<std::uint32_t, N>* first, std::size_t count, std::mt19937& random) {
+  if (count == 1) return *first;
+  const std::size_t cut = 1 + random() % (count - 1);
+  const auto earlier = in_random_groups<N>(first, cut, random), later = in_random_groups<N>(first + cut, count - cut, random);
+  return compose(earlier, later);
+}
+
+template <int N>
+void check_every_length() {
+  Ring<N> ring;
+  std::vector<Affine<std::uint32_t, N>> maps = {ring.map()};
+  auto in_order = maps[0];
+  for (std::size_t length = 1; length <= 1100; ++length) {
+    ASSERT_TRUE(equal(in_random_groups<N>(maps.data(), length, ring.random), in_order)) << N << " components, length " << length;
+    maps.push_back(ring.map());
+    in_order = compose(in_order, maps.back());
+  }
+}
+
+TEST(AnAffineMap, ComposesToTheSameInEveryGroupingOfEveryLength) {
+  check_every_length<1>();
+  check_every_length<2>();
+  check_every_length<3>();
 }
 
 TEST(AnAffineMap, MultipliesByRows) {

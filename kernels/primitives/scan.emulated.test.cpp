@@ -73,6 +73,22 @@ TEST(TheBlockScan, EqualsThePlainLoopToTheBit) {
   }
 }
 
+TEST(TheBlockScan, EqualsThePlainLoopAtEveryLength) {
+  const Schedule schedules[] = {Schedule{Order::ascending}, Schedule{Order::descending}, Schedule{Order::random, 7}};
+  constexpr int kLanes[] = {1, 2, 4, 8, 16, 32, 64}, kThreads[] = {64, 128, 256};
+  for (int length = 1; length <= 1100; ++length) {
+    const WithSchedule set(schedules[length % 3]);
+    check<1>(length, 1, kThreads[length / 3 % 3]);
+    check<2>(length % 97 + 1, kLanes[length % 7], kThreads[length / 7 % 3]);  // pairs of the two, at lengths around their tiles
+  }
+}
+
+TEST(TheWarpScan, EqualsThePlainLoopAtEveryLength) {  // a warp alone: no row of shared memory is another's
+  for (int length = 1; length <= 1100; length += length < 140 ? 1 : 61) {
+    for (const int lanes : {1, 2, 4, 8, 16, 32}) check<1>(length, lanes, 32);
+  }
+}
+
 TEST(TheBlockScan, GivesTheFirstTimeThreadTheIdentity) {
   // An overflowed map must not meet an identity in a product: inf x 0.
   using Map = Affine<float, 1>;
@@ -143,6 +159,27 @@ TEST(TheBlockScan, OfProductsThatOverflowIsRightOrNotFinite) {
     }
   }
   EXPECT_GT(overflowed, 0) << "or this tests nothing";
+}
+
+TEST(TheSegmentedOperator, ScansSequencesEndToEndInAnyGroupingAtEveryLength) {
+  using Map = Affine<std::uint32_t, 1>;
+  std::mt19937 random(11);
+  const ComposeSegments then;
+  for (int length = 1; length <= 1100; ++length) {
+    const int sequence = 1 + int(random() % std::uint32_t(length));
+    std::vector<Segmented<Map>> scanned;
+    std::vector<Map> plain;
+    for (int l = 0; l < length; ++l) {
+      const Map own{{{std::uint32_t(random())}}, {std::uint32_t(random())}};
+      scanned.push_back({own, l % sequence == 0});
+      plain.push_back(l % sequence == 0 ? own : compose(plain.back(), own));
+    }
+    // Hillis and Steele's grouping; a plain loop would be one of the two sides twice.
+    for (int distance = 1; distance < length; distance *= 2) {
+      for (int l = length - 1; l >= distance; --l) scanned[std::size_t(l)] = then(scanned[std::size_t(l - distance)], scanned[std::size_t(l)]);
+    }
+    for (int l = 0; l < length; ++l) ASSERT_EQ(std::memcmp(&scanned[std::size_t(l)].map, &plain[std::size_t(l)], sizeof(Map)), 0) << length << " " << l;
+  }
 }
 
 TEST(TheSegmentedOperator, IsAssociativeAndForgetsWhatCameBeforeAStart) {
