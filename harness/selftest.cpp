@@ -75,7 +75,7 @@ const std::vector<Check>& checks() {
       {"auto", kTests, "MeasuredTable.* PredictedTime.* Ranked.* Choose.*"},
       {"verdict", kTests, "LocalRatio.* ForwardBound.* ForwardVerdict.* MaxOrNan.* ErrorFactor.Nan* SampledChannels.*"},
       {"gradient verdict", kTests, "GradientRatios.* GradientBound.* GradientVerdict.Finds* GradientVerdict.NeverLosesANan GradientVerdict.Sums* LongSums.*"},
-      {"truth", kTests, "SequentialTruth.* TrueGradients.* Witness.AgreementIs* Witness.FindsAChangedGradientOfEveryKind"},
+      {"truth", kTests, "SequentialTruth.* TrueGradients.* Truncation.* Witness.AgreementIs* Witness.FindsAChangedGradientOfEveryKind"},
       {"split", kTests, "TheSequentialSolvers.AgreeToTheBitAndAtAnySplit TheCpuSequentialSolvers.ContinueAtAnySplit TheCpuSequentialBackwardSolvers.AreTheSameAtASplit"},
       {"not finite", kTests, "EveryCpuSolver.Confines* EveryDeviceSolver.Confines* EveryDeviceSolver.Reports* *.NamesTheFirstNanInTheOrderOfThePass"},
       {"Newton", kTests,

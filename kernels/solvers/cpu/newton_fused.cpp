@@ -104,8 +104,9 @@ class NewtonFused final : public Run {
         load_inputs<Cell, T>(at_, t, b, start + s, d, step.u);
         guess(a, step);
       }
-      const std::int64_t alive = steps_alive(carry, tile, steps);
+      std::int64_t alive = is_finite(carry[0]) ? finite_steps(tile, steps) : 0;  // a guess that is NaN has a non-finite input, and nothing after it can be a number
       iterate(a, carry, tile, alive, progress, trace);
+      alive = finite_steps(tile, alive);  // at a fixed count an iterate may have left the range of numbers
       for (std::int64_t s = alive; s < steps; ++s) {
         for (C& h : tile[std::size_t(s)].h) h = not_a_number<C>();
       }
@@ -120,11 +121,10 @@ class NewtonFused final : public Run {
     Cell::step(zero, a, step.u, step.h);
   }
 
-  /// Steps before the first whose guess is NaN: that step has a non-finite input, and nothing after it can be a number.
-  static std::int64_t steps_alive(const C (&carry)[K], const std::vector<Step>& tile, std::int64_t steps) {
-    if (!is_finite(carry[0])) return 0;
+  /// Of tile[0 .. steps), those before the first that is not finite.
+  static std::int64_t finite_steps(const std::vector<Step>& tile, std::int64_t steps) {
     std::int64_t s = 0;
-    while (s < steps && is_finite(tile[std::size_t(s)].h[0])) ++s;
+    while (s < steps && all_finite(tile[std::size_t(s)].h)) ++s;
     return s;
   }
 

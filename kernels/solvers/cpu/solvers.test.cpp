@@ -188,6 +188,24 @@ TEST(TheCpuNewtonSolver, NeedsOneSolveForALinearCellAndSaysWhenItStops) {
   EXPECT_NE(find_solver("newton_fused", "cpu", p)->why_not(p), "");
 }
 
+TEST(TheCpuNewtonSolver, ReportsAnIterateThatOverflowsAtAFixedCount) {
+  // The scan runs products of J = 1e4 over 60 steps from a residual that is not small.
+  Problem p = problem("elman_diag", 1, 3, 60);
+  p.iteration_limit = 1;
+  Workbench bench(p, machine());
+  bench.put("a", std::vector<float>{0.5f, 1e4f, 0.5f});
+  bench.put("u", std::vector<float>(180));
+  bench.put("h0", std::vector<float>{0.5f, 0.5f, 0.5f});
+  const Outcome outcome = bench.solve("newton_fused");
+  ASSERT_TRUE(outcome.nonfinite);
+  EXPECT_EQ((*outcome.nonfinite)[2], 1);
+  const auto h = bench.values<float>("h");
+  for (std::int64_t l = 0; l < 60; ++l) {
+    EXPECT_EQ(std::isnan(h[std::size_t(l * 3 + 1)]), l >= (*outcome.nonfinite)[1]) << l;
+    EXPECT_TRUE(std::isfinite(h[std::size_t(l * 3)])) << l;
+  }
+}
+
 /// Rounds, boundaries and results of shooting, where every boundary's fate is known by the regime and the overlap.
 Outcome solve_and_verify(Workbench& bench) {
   const Outcome outcome = bench.solve("shooting");
