@@ -10,7 +10,7 @@ const std::vector<Fault>& faults() {
       {2, "recurrence sign", "Elman: the state enters with the wrong sign", "witness"},
       {3, "evaluation point", "LSTM: the output gate sees the old cell state, as in the published kernels", "witness"},
       {4, "Jacobian term", "slope of tanh: t instead of t^2", "cells"},
-      {5, "Jacobian term", "backwards through a difference: the adjoint of what is subtracted keeps its sign", "cells"},
+      {5, "Jacobian term", "backwards through a difference: the adjoint of what is subtracted keeps its sign", "backward, emulated"},
       {6, "Jacobian term", "the Jacobian loses what is above its diagonal", "cells"},
       {7, "scan operand order", "a product of Jacobians is taken in the wrong order, beyond its first term", "scan"},
       {8, "scan operand order", "scan of a block: a row of maps is put before those that come earlier", "scan"},

@@ -231,7 +231,7 @@ PRNN_KERNEL update_kernel(Unfused<Cell, T> w, int number) {
       const C step = fabs(moved[i] - h[i]);
       if (!(step <= step_max)) step_max = step;
     }
-    if (w.trace && k < kUnfusedTraced && l < w.first_bad[channel]) atomic_max_magnitude(w.trace + kUnfusedTraced + k, step_max);
+    if (w.trace && k < kUnfusedTraced && all_finite(moved)) atomic_max_magnitude(w.trace + kUnfusedTraced + k, step_max);
   });
 }
 
