@@ -46,8 +46,8 @@ TEST(Growth, OfARotationIsItsScale) {
   const int L = 4000;
   for (int l = 0; l < L; ++l) growth.advance({{0.9 * std::cos(0.3), -0.9 * std::sin(0.3)}, {0.9 * std::sin(0.3), 0.9 * std::cos(0.3)}});
   // The largest entry of a rotation is between sqrt(1/2) and 1.
-  EXPECT_LE(growth.lyapunov(), std::log(0.9) + 1e-12);
-  EXPECT_GE(growth.lyapunov(), std::log(0.9) - std::log(2.0) / 2 / L - 1e-12);
+  EXPECT_LE(growth.lyapunov(), std::log(0.9) + L * kRoundoff);
+  EXPECT_GE(growth.lyapunov(), std::log(0.9) - std::log(2.0) / 2 / L - L * kRoundoff);
 }
 
 TEST(Growth, ThatEndsIsMinusInfinity) {
