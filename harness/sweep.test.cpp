@@ -709,7 +709,7 @@ TEST_F(SweepTest, EveryPassHasTheErrorsOfItsOutputs) {
       EXPECT_EQ(row.bytes_min, steps * (pass == "forward" ? 4 : pass == "backward" ? 8 : 12));
     }
     EXPECT_EQ(groups.size(), 3u);
-    EXPECT_EQ(to_json(result.rows[2])["null_reasons"]["error"], "pass backward is given the states");
+    EXPECT_EQ(to_json(result.rows[2])["null_reasons"]["error"], "states are given");
     EXPECT_EQ(to_json(result.rows[0])["null_reasons"]["error_du"], "forward");
   }
   std::filesystem::remove_all(directory);
