@@ -105,13 +105,13 @@ void for_every_problem(F&& f) {
   }
 }
 
-/// What the device at hand gives, line by line; of solvers that give the same bits on every run, but auto, which is one of them.
+/// What the device at hand gives, line by line; of solvers that the emulator has too and that give the same bits on every run; not auto, which is one of them.
 std::vector<Line> lines_of(Machine& machine) {
   std::vector<Line> lines;
   for_every_problem([&](const Problem& p) {
     for (const std::string& name : solver_names()) {
       const Solver* const solver = find_solver(name, machine.device(), p);
-      if (!solver || !solver->deterministic || name == "auto" || !solver->why_not(p).empty()) continue;
+      if (!solver || !solver->deterministic || name == "auto" || !solver->why_not(p).empty() || !find_solver(name, "emulated", p)) continue;
       Workbench bench(p, machine);
       const auto run = solver->prepare(p, machine);
       bench.poison_outputs();
