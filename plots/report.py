@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 
+import claims
 import error_vs_length
 import load
 import newton_residual
@@ -14,7 +15,6 @@ import speedup_vs_length
 import style
 import time_vs_length
 
-CLAIMS = [f"C{number:02d}" for number in range(1, 17)]  # of paper.md
 STATUS_TEXT = {"ok": "ok", "wrong": "wrong", "not_converged": "not converged", "error": "error", "timeout": "timed out", "skipped": "skipped"}
 HEADLINE_ROWS = 12
 ODD_ROWS = 12
@@ -381,7 +381,30 @@ def provenance_of(file):
 # ---------------------------------------------------------------------------------------------------------------------
 # Page
 
-def page(records):
+def claim_table(judged):
+    """Every claim of the paper with its verdict; what holds or not with value, interval and the parts that decide."""
+    lines = ""
+    for v in judged:
+        decided = v["verdict"] in (claims.HOLDS, claims.FAILS)
+        mark = " not_ok" if v["verdict"] == claims.FAILS else "" if decided else " as_expected"
+        value = ""
+        if v["value"] is not None:
+            low, high = v["interval"]
+            value = f'<span title="{v["value"]!r}">{style.significant(v["value"])}</span> <small>[{style.significant(low)}, {style.significant(high)}]</small>'
+        weak = f"<small>against {esc(v['weak_baseline'])} alone</small>" if v.get("weak_baseline") else ""
+        parts = "".join(f"<li{'' if part['holds'] else ' class=not_ok'}>{esc(part['what'])}: {style.significant(part['value'])} "
+                        f"[{style.significant(part['interval'][0])}, {style.significant(part['interval'][1])}]{'' if part['decides'] else ' (shown, does not decide)'}</li>" for part in v["parts"])
+        parts = f"<details><summary>{count_of(len(v['parts']), 'part')}, {count_of(len(v['case_ids']), 'row')}</summary><ul>{parts}</ul></details>" if decided else ""
+        how = "".join(f"<br><code>{esc(command)}</code>" for command in v["commands"])
+        lines += (f'<tr class="first"><td class="text">{v["id"]}</td><td class="reason">{esc(v["title"])} <small>({esc(v["where"])})</small></td>'
+                  f'<td class="text{mark}">{v["verdict"]} {weak}</td><td>{value}</td></tr>'
+                  f'<tr><td></td><td class="reason as_expected" colspan="3">{esc(v["reason"])}{how}{parts}</td></tr>')
+    return (f'<h2>Claims of the paper</h2><div class="card scroll"><table class="rows"><tr><th class="text">id</th><th class="text">claim</th><th class="text">verdict</th>'
+            f'<th>value [interval]</th></tr>{lines}</table><figcaption>A claim holds where the whole interval of every part that decides does; value and interval are those of the part that is '
+            f'nearest to failing, or fails by most. verdicts.json beside this page has the same with the case_ids.</figcaption></div>')
+
+
+def page(records, judged):
     rows, provenance = records.rows, records.provenance
     titles = [load.suite_of(file["provenance"]).get("title") or load.suite_name(file["provenance"]) for file in records.files]
     title = "; ".join(dict.fromkeys(map(str, titles)))
@@ -403,7 +426,7 @@ def page(records):
         body.append(laws(rows))
         body.append(f'<h2>How to read this</h2><ul class="how">{"".join(f"<li>{line}</li>" for line in HOW)}</ul>')
         body.append(tables(rows))
-    body.append("<h2>Claims of the paper</h2><p class=\"muted\">None of the claims C01 to C16 is judged from this record; verdicts.json beside this page says so for each.</p>")
+    body.append(claim_table(judged))
     body.append("<h2>Provenance</h2>" + "".join(provenance_of(file) for file in records.files))
     colours = {**PAGE_COLOURS}
     block = lambda scheme: "".join(f"--{name}:{pair[scheme]};" for name, pair in colours.items())
@@ -412,10 +435,10 @@ def page(records):
             f"<title>{esc(title)} · prnn</title>\n<style>\n{css}</style></head>\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n")
 
 
-def verdicts(records):
-    """No claim is judged yet: each says so, so that a reader of the file never takes silence for a pass."""
+def verdicts(records, judged):
+    """The content of verdicts.json: judged, what claims.judge() says of the records, and the powers by which errors grow."""
     return {"schema": 1, "records": [file["path"] for file in records.files],
-            "verdicts": [{"id": claim, "verdict": "not judged", "reason": "this version of prnn judges no claim of the paper"} for claim in CLAIMS],
+            "verdicts": judged,
             "error_laws": [{**{key: value for key, value in law["facets"].items() if value is not None}, **{key: value for key, value in law.items() if key != "facets"}}
                            for law in error_vs_length.error_laws(records.rows)]}
 
@@ -445,8 +468,9 @@ def main():
     name = pathlib.Path(args.files[0]).stem
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / f"{name}.html", page(records))
-        write_whole(out / "verdicts.json", json.dumps(verdicts(records), indent=1) + "\n")
+        judged = claims.judge(records)
+        write_whole(out / f"{name}.html", page(records, judged))
+        write_whole(out / "verdicts.json", json.dumps(verdicts(records, judged), indent=1) + "\n")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             print(f"{out}: {error.strerror}; expected room for the page", file=sys.stderr)
