@@ -8,12 +8,28 @@ import re
 import sys
 
 import claims
+import crossover
 import error_vs_length
+import fig1
+import fig2_left
+import fig2_right
+import fig4
+import fig5
+import fig6
+import fig7_8
 import load
 import newton_residual
 import speedup_vs_length
 import style
+import time_against_error
 import time_vs_length
+import waterfall
+import weight_scale
+
+PAPER = [fig1, fig2_left, fig2_right, fig4, fig5, fig6, fig7_8]  # drawn from records of their own suites
+BEYOND = [waterfall, crossover, time_against_error, weight_scale]  # from any record that has what they show
+GENERAL = [time_vs_length, speedup_vs_length, newton_residual, error_vs_length]
+SHOWN_BY_PAPER = [time_vs_length, newton_residual]  # leave out rows that a figure above shows in the paper's axes
 
 STATUS_TEXT = {"ok": "ok", "wrong": "wrong", "not_converged": "not converged", "error": "error", "timeout": "timed out", "skipped": "skipped"}
 HEADLINE_ROWS = 12
@@ -381,6 +397,30 @@ def provenance_of(file):
 # ---------------------------------------------------------------------------------------------------------------------
 # Page
 
+def figures(records):
+    """Every figure that the records have rows for; where they are of a suite of the paper, which command makes the records of the others."""
+    suites = {load.suite_name(file["provenance"]) for file in records.files}
+    of_paper = bool(suites & {suite for module in PAPER + BEYOND for suite in module.suites})
+    drawn, absent, shown = [], [], set()
+    for module in PAPER + BEYOND:
+        found = module.draw(records.rows) if module in BEYOND or suites & set(module.suites) else None
+        drawn += found or []
+        if found:
+            shown |= suites & set(module.suites)
+        else:
+            absent.append(module)
+    rest = [row for file in records.files if load.suite_name(file["provenance"]) not in shown for row in file["rows"]]
+    for module in GENERAL:
+        drawn += module.draw(rest if module in SHOWN_BY_PAPER else records.rows) or []
+    out = "".join(f'<figure><div class="scroll">{style.svg(fig, f"f{number}")}</div><figcaption>{unbroken(esc(fig.caption))}</figcaption></figure>' for number, fig in enumerate(drawn, 1))
+    if not drawn:
+        out = '<p class="muted">The record holds nothing that the figures show.</p>'
+    if of_paper and absent:
+        lines = "".join(f"<li>{esc(module.title)}: {' '.join(f'<code>{esc(command)}</code>' for command in style.commands(module))}</li>" for module in absent)
+        out += f'<details><summary>{count_of(len(absent), "figure")} without records here <span>— which command makes them</span></summary><ul>{lines}</ul></details>'
+    return "<h2>Figures</h2>" + out
+
+
 def claim_table(judged):
     """Every claim of the paper with its verdict; what holds or not with value, interval and the parts that decide."""
     lines = ""
@@ -415,18 +455,15 @@ def page(records, judged):
                  ("What came out", outcome(rows))]
         body.append('<div class="facts">' + "".join(f"<section><h3>{name}</h3><ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul></section>" for name, lines in cards) + "</div>")
         body.append(headline(rows))
-        body.append("<h2>Figures</h2>")
-        number = 0
-        for module in (time_vs_length, speedup_vs_length, newton_residual, error_vs_length):
-            for fig in module.draw(rows) or []:
-                number += 1
-                body.append(f'<figure><div class="scroll">{style.svg(fig, f"f{number}")}</div><figcaption>{unbroken(esc(fig.caption))}</figcaption></figure>')
-        if not number:
-            body.append('<p class="muted">The record holds nothing that the figures show.</p>')
+        decided = any(v["verdict"] in (claims.HOLDS, claims.FAILS) for v in judged)
+        if decided:
+            body.append(claim_table(judged))
+        body.append(figures(records))
         body.append(laws(rows))
         body.append(f'<h2>How to read this</h2><ul class="how">{"".join(f"<li>{line}</li>" for line in HOW)}</ul>')
         body.append(tables(rows))
-    body.append(claim_table(judged))
+    if not rows or not decided:
+        body.append(claim_table(judged))
     body.append("<h2>Provenance</h2>" + "".join(provenance_of(file) for file in records.files))
     colours = {**PAGE_COLOURS}
     block = lambda scheme: "".join(f"--{name}:{pair[scheme]};" for name, pair in colours.items())

@@ -24,7 +24,7 @@ def row(solver, time_s=None, cell="gru_diag", shape=(1, 64), seq_len=512, width=
              "regime": "paper", "weight_std": None, "h0": "zero", "seed": 1, "gates": "exact", "iteration_limit": "adaptive", "cache": "rotating", "device": "cuda", "gpu_name": "G",
              "solver": solver, "policy": {}, "status": "ok", "expected_status": "ok", "speedup": {},
              "time_s": time_s and {"median": time_s, "ci95_low": time_s * (1 - width), "ci95_high": time_s * (1 + width)}, **more}
-    found["group_id"] = "/".join(str(found.get(key)) for key in ("op", "cell", "jacobian", "pass", "batch", "hidden", "seq_len", "regime", "seed"))
+    found["group_id"] = "/".join(str(found.get(key)) for key in ("op", "cell", "jacobian", "pass", "batch", "hidden", "seq_len", "regime", "weight_std", "seed"))
     found["case_id"] = "/".join(str(found.get(key)) for key in ("group_id", "solver", "iteration_limit", "gates", "storage", "cache", "policy"))
     return found
 
