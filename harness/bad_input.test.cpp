@@ -196,6 +196,7 @@ TEST_F(Program, WritesBesideItselfAndNotWhereItIsCalledFrom) {
   EXPECT_FALSE(fs::is_empty(folder_ / "tree/build/reference"));
   EXPECT_FALSE(fs::exists(folder_ / "build"));
   EXPECT_EQ(nlohmann::json::parse(prnn("list suites --json").out)[0]["title"], "t");
+  EXPECT_EQ(nlohmann::json::parse(prnn("list claims --json").out), nlohmann::json::array());
   const Ended bench = prnn("bench --device cpu --benchmark_list_tests");
   EXPECT_EQ(bench.code, 0) << bench.err;
   EXPECT_EQ(std::count(bench.out.begin(), bench.out.end(), '\n'), 3) << bench.out;
@@ -366,6 +367,9 @@ TEST_F(Program, ListsWhatExistsFromTheRegistries) {
   for (const auto& device : list("devices")) EXPECT_EQ(device.contains("not_emulated"), device["name"] == "emulated");
   EXPECT_NE(prnn("list devices").out.find("not_emulated: memory order"), std::string::npos);
   EXPECT_EQ(list("claims").size(), 16u);
+  for (const auto& claim : list("claims")) EXPECT_EQ(claim.contains("suites"), !claim.contains("not_testable_here")) << claim;
+  EXPECT_EQ(list("claims")[0]["suites"], nlohmann::json::array({"suites/paper/fig1.toml"}));
+  EXPECT_EQ(list("claims")[15]["id"], "C16");
   EXPECT_EQ(list("").size(), 5u);
   const Ended e = prnn("list solvers");
   EXPECT_EQ(e.code, 0);

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -92,10 +93,17 @@ Json suite_list() {
   return list;
 }
 
-/// The paper's claims that records of this program can bear on; what each says is in the report.
+/// The paper's claims as the report judges them; none where the program was copied without its sources.
 Json claim_list() {
+  std::ifstream stream(home_directory() / "plots" / "claims" / "claims.json");
   Json list = Json::array();
-  for (int id = 1; id <= 16; ++id) list.push_back({{"id", fmt::format("C{:02}", id)}, {"verdict", nullptr}, {"reason", "this version of prnn judges no claim of the paper"}});
+  if (!stream) return list;
+  for (const Json& claim : Json::parse(stream)) {
+    Json row{{"id", claim["id"]}, {"claim", claim["title"]}, {"where", claim["where"]}};
+    for (const Json& suite : claim["suites"]) row["suites"].push_back(fmt::format("suites/paper/{}.toml", suite.get<std::string>()));
+    if (claim.contains("not_testable")) row["not_testable_here"] = claim["not_testable"];
+    list.push_back(row);
+  }
   return list;
 }
 

@@ -296,16 +296,47 @@ TEST(ShippedSuite, BackwardAndBothHaveThePeersShapesInBothRegimesAndLargeOnesInE
   }
 }
 
-TEST(ShippedSuite, Fig1HasThePapersLengthsAtThreePairsOfBatchAndHidden) {
-  std::set<std::array<std::int64_t, 3>> shapes;
-  for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/fig1.toml"), {})) {
-    const Problem& p = group.cases[0].problem;
-    shapes.insert({p.batch, p.hidden, p.seq_len});
-    EXPECT_EQ(group.cases.size(), solver_names().size()) << group.group_id;
+TEST(ShippedSuite, ThePapersTimesAreTakenByItsProtocolAtFourPairsOfBatchAndHidden) {
+  struct Figure {
+    std::string name, pass;
+    std::int64_t first, last;  // of the lengths
+    std::size_t lengths, rows_a_length;
+  };
+  for (const Figure& figure : {Figure{"fig1", "forward", 4, 512, 8, 7}, Figure{"fig2_right", "forward", 4, 131072, 12, 3}, Figure{"fig5", "forward", 4, 131072, 12, 5},
+                               Figure{"fig6", "both", 4, 65536, 9, 5}, Figure{"fig7_8", "forward", 256, 32768, 8, 3}}) {
+    const Suite suite = load_suite(PRNN_SOURCE_DIR "/suites/paper/" + figure.name + ".toml");
+    EXPECT_EQ(suite.protocol, "paper") << figure.name;
+    EXPECT_LE(suite.limits.total_s, 500) << figure.name;
+    std::map<std::tuple<std::string, std::int64_t, std::int64_t>, std::set<std::int64_t>> lengths;
+    for (const Group& group : make_plan(suite, {})) {
+      const Problem& p = group.cases[0].problem;
+      EXPECT_EQ(p.pass, figure.pass);
+      EXPECT_EQ(p.grad, figure.pass == "both" ? "squares" : "all");
+      EXPECT_EQ(group.cases.size(), figure.rows_a_length) << group.group_id;
+      lengths[{p.cell, p.batch, p.hidden}].insert(p.seq_len);
+    }
+    std::set<std::pair<std::int64_t, std::int64_t>> shapes;
+    for (const auto& [key, found] : lengths) {
+      shapes.insert({std::get<1>(key), std::get<2>(key)});
+      EXPECT_EQ(found.size(), figure.lengths) << figure.name;
+      EXPECT_TRUE(*found.begin() == figure.first && *found.rbegin() == figure.last && found.contains(512)) << figure.name;
+    }
+    EXPECT_EQ(shapes, (std::set<std::pair<std::int64_t, std::int64_t>>{{1, 64}, {8, 256}, {8, 1024}, {8, 4096}})) << figure.name;
   }
-  std::set<std::array<std::int64_t, 3>> expected;
-  for (std::int64_t seq_len = 4; seq_len <= 512; seq_len *= 2) expected.insert({{1, 64, seq_len}, {8, 1024, seq_len}, {8, 4096, seq_len}});
-  EXPECT_EQ(shapes, expected);
+}
+
+TEST(ShippedSuite, ThePapersConvergenceIsOfOneTileAndTenIterations) {
+  std::map<std::string, std::set<std::int64_t>> lengths;  // by count
+  for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/paper/fig4.toml"), {})) {
+    for (const Case& c : group.cases) {
+      const auto& policy = c.problem.policy;
+      EXPECT_GE(policy.at("threads") * policy.at("steps_a_thread") / policy.at("channels_a_block"), c.problem.seq_len) << c.case_id;
+      EXPECT_EQ(c.problem.batch, 8);
+      lengths[c.problem.iteration_limit ? std::to_string(*c.problem.iteration_limit) : "adaptive"].insert(c.problem.seq_len);
+    }
+  }
+  const std::set<std::int64_t> all{256, 512, 1024, 2048};
+  EXPECT_EQ(lengths, (std::map<std::string, std::set<std::int64_t>>{{"10", all}, {"adaptive", all}}));
 }
 
 }  // namespace

@@ -294,9 +294,10 @@ TEST(SuiteText, IsReadOnlyWhereARegimeNeedsIt) {
 
 TEST(ShippedSuite, IsAcceptedAndNamesItsPurpose) {
   for (const char* name :
-       {"quick", "fig1", "length", "hidden", "precision", "forward_floor", "backward", "both", "auto", "auto_cpu", "auto_unseen", "auto_backward", "auto_backward_cpu"}) {
+       {"quick",  "paper/fig1", "paper/fig2_right", "paper/fig4", "paper/fig5", "paper/fig6", "paper/fig7_8", "paper/time_error", "paper/weight_scale", "length",
+        "hidden", "precision",  "forward_floor",    "backward",   "both",       "auto",       "auto_cpu",     "auto_unseen",      "auto_backward",      "auto_backward_cpu"}) {
     const Suite s = load_suite(std::string(PRNN_SOURCE_DIR "/suites/") + name + ".toml");
-    EXPECT_EQ(s.name, name);
+    EXPECT_EQ(s.name, std::filesystem::path(name).filename());
     EXPECT_NE(s.title, "");
   }
   // A1 to A13 of the adversarial cases, A9 with A10; the paper's three iterations in each.

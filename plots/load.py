@@ -5,11 +5,13 @@ import math
 import pathlib
 import tomllib
 
-SOLVERS = ["seq_stepwise", "seq_graph", "seq_fused", "newton_unfused", "newton_fused", "shooting", "auto"]  # the ladder, slowest idea first
+# The ladder, slowest idea first: programs outside (harness/peers/), then ours.
+SOLVERS = ["torch_eager", "torch_autograd", "torch_compiled", "torch_newton", "seq_stepwise", "seq_graph", "seq_fused", "scan_stepwise", "cub", "newton_unfused", "newton_fused",
+           "reduction", "shooting", "auto"]
 STATUSES = ["ok", "wrong", "not_converged", "error", "timeout", "skipped"]
 REQUIRED = ["case_id", "group_id", "solver", "status", "expected_status"]
 # Axes that tell one drawing from another; a line within a drawing is a solver with its gates, iteration_limit and policy.
-CONTEXT = ["cell", "storage", "regime", "weight_std", "pass", "grad", "op", "scope", "h0", "seed", "cache", "device", "gpu_name", "record_file"]
+CONTEXT = ["cell", "jacobian", "storage", "regime", "weight_std", "pass", "grad", "op", "scope", "h0", "seed", "cache", "device", "gpu_name", "record_file"]
 SIZES = ["batch", "hidden", "seq_len"]
 EXCUSED = ("undefined combination: ", "memory: ")  # how the reason of a skip that is no fault begins (design section 1)
 UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}

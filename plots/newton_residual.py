@@ -27,7 +27,8 @@ def one_a_line(rows, x):
     return [max(same, key=lambda row: (row.get("iteration_limit") in (None, "adaptive"), row.get("gates") in (None, "exact"), len(residuals(row)))) for same in alike.values()]
 
 
-def draw(rows):
+def draw(rows, name="Newton residual per iteration"):
+    """name: what the heading begins with."""
     rows = [row for row in rows if any(v == v for v in residuals(row))]
     figures = []
     for solver in sorted({row["solver"] for row in rows}, key=load.rank):
@@ -39,11 +40,11 @@ def draw(rows):
         drawn = [row for same in alike.values() if most == 1 or len(load.values(same, x)) > 1 for row in same]
         made, left_out, _ = style.sheets(drawn, x, least=0)
         single = [row for row in lines if row not in drawn]
-        figures += [_sheet(solver, sheet, x, *((left_out, single) if sheet is made[-1] else ([], []))) for sheet in made]
+        figures += [_sheet(f"{name}, {solver}", sheet, x, *((left_out, single) if sheet is made[-1] else ([], []))) for sheet in made]
     return figures or None
 
 
-def _sheet(solver, sheet, x, left_out, single):
+def _sheet(heading, sheet, x, left_out, single):
     rows = [row for _, same in sheet.panels() for row in same]
     sizes = load.values(rows, x)
     place = {size: i / max(1, len(sizes) - 1) for i, size in enumerate(sizes)}
@@ -62,7 +63,7 @@ def _sheet(solver, sheet, x, left_out, single):
     if steps > EDGE and ends[len(ends) // 2] <= EDGE / 2:  # a few long runs would squeeze all others
         steps = EDGE
     every = next(step for step in (1, 2, 5, 10, 20, 50, 100, 10**9) if steps <= 8 * step)
-    fig, panels = style.figure(f"Newton residual per iteration, {solver}", sheet, legend,
+    fig, panels = style.figure(heading, sheet, legend,
                                style.Scale(-0.04 * steps, 1.04 * steps, [(k, str(k)) for k in range(0, steps + 1, every)], log=False),
                                style.log_scale(bottom / 2, high * 2, style.tick_power, zero_at), "largest residual", "iteration k")
     for (i, j), panel in panels.items():

@@ -7,14 +7,30 @@ import pathlib
 import re
 import sys
 
+import claims
+import crossover
 import error_vs_length
+import fig1
+import fig2_left
+import fig2_right
+import fig4
+import fig5
+import fig6
+import fig7_8
 import load
 import newton_residual
 import speedup_vs_length
 import style
+import time_against_error
 import time_vs_length
+import waterfall
+import weight_scale
 
-CLAIMS = [f"C{number:02d}" for number in range(1, 17)]  # of paper.md
+PAPER = [fig1, fig2_left, fig2_right, fig4, fig5, fig6, fig7_8]  # drawn from records of their own suites
+BEYOND = [waterfall, crossover, time_against_error, weight_scale]  # from any record that has what they show
+GENERAL = [time_vs_length, speedup_vs_length, newton_residual, error_vs_length]
+SHOWN_BY_PAPER = [time_vs_length, newton_residual]  # leave out rows that a figure above shows in the paper's axes
+
 STATUS_TEXT = {"ok": "ok", "wrong": "wrong", "not_converged": "not converged", "error": "error", "timeout": "timed out", "skipped": "skipped"}
 HEADLINE_ROWS = 12
 ODD_ROWS = 12
@@ -381,7 +397,54 @@ def provenance_of(file):
 # ---------------------------------------------------------------------------------------------------------------------
 # Page
 
-def page(records):
+def figures(records):
+    """Every figure that the records have rows for; where they are of a suite of the paper, which command makes the records of the others."""
+    suites = {load.suite_name(file["provenance"]) for file in records.files}
+    of_paper = bool(suites & {suite for module in PAPER + BEYOND for suite in module.suites})
+    drawn, absent, shown = [], [], set()
+    for module in PAPER + BEYOND:
+        found = module.draw(records.rows) if module in BEYOND or suites & set(module.suites) else None
+        drawn += found or []
+        if found:
+            shown |= suites & set(module.suites)
+        else:
+            absent.append(module)
+    rest = [row for file in records.files if load.suite_name(file["provenance"]) not in shown for row in file["rows"]]
+    for module in GENERAL:
+        drawn += module.draw(rest if module in SHOWN_BY_PAPER else records.rows) or []
+    out = "".join(f'<figure><div class="scroll">{style.svg(fig, f"f{number}")}</div><figcaption>{unbroken(esc(fig.caption))}</figcaption></figure>' for number, fig in enumerate(drawn, 1))
+    if not drawn:
+        out = '<p class="muted">The record holds nothing that the figures show.</p>'
+    if of_paper and absent:
+        lines = "".join(f"<li>{esc(module.title)}: {' '.join(f'<code>{esc(command)}</code>' for command in style.commands(module))}</li>" for module in absent)
+        out += f'<details><summary>{count_of(len(absent), "figure")} without records here <span>— which command makes them</span></summary><ul>{lines}</ul></details>'
+    return "<h2>Figures</h2>" + out
+
+
+def claim_table(judged):
+    """Every claim of the paper with its verdict; what holds or not with value, interval and the parts that decide."""
+    lines = ""
+    for v in judged:
+        decided = v["verdict"] in (claims.HOLDS, claims.FAILS)
+        mark = " not_ok" if v["verdict"] == claims.FAILS else "" if decided else " as_expected"
+        value = ""
+        if v["value"] is not None:
+            low, high = v["interval"]
+            value = f'<span title="{v["value"]!r}">{style.significant(v["value"])}</span> <small>[{style.significant(low)}, {style.significant(high)}]</small>'
+        weak = f"<small>against {esc(v['weak_baseline'])} alone</small>" if v.get("weak_baseline") else ""
+        parts = "".join(f"<li{'' if part['holds'] else ' class=not_ok'}>{esc(part['what'])}: {style.significant(part['value'])} "
+                        f"[{style.significant(part['interval'][0])}, {style.significant(part['interval'][1])}]{'' if part['decides'] else ' (shown, does not decide)'}</li>" for part in v["parts"])
+        parts = f"<details><summary>{count_of(len(v['parts']), 'part')}, {count_of(len(v['case_ids']), 'row')}</summary><ul>{parts}</ul></details>" if decided else ""
+        how = "".join(f"<br><code>{esc(command)}</code>" for command in v["commands"])
+        lines += (f'<tr class="first"><td class="text">{v["id"]}</td><td class="reason">{esc(v["title"])} <small>({esc(v["where"])})</small></td>'
+                  f'<td class="text{mark}">{v["verdict"]} {weak}</td><td>{value}</td></tr>'
+                  f'<tr><td></td><td class="reason as_expected" colspan="3">{esc(v["reason"])}{how}{parts}</td></tr>')
+    return (f'<h2>Claims of the paper</h2><div class="card scroll"><table class="rows"><tr><th class="text">id</th><th class="text">claim</th><th class="text">verdict</th>'
+            f'<th>value [interval]</th></tr>{lines}</table><figcaption>A claim holds where the whole interval of every part that decides does; value and interval are those of the part that is '
+            f'nearest to failing, or fails by most. verdicts.json beside this page has the same with the case_ids.</figcaption></div>')
+
+
+def page(records, judged):
     rows, provenance = records.rows, records.provenance
     titles = [load.suite_of(file["provenance"]).get("title") or load.suite_name(file["provenance"]) for file in records.files]
     title = "; ".join(dict.fromkeys(map(str, titles)))
@@ -392,18 +455,15 @@ def page(records):
                  ("What came out", outcome(rows))]
         body.append('<div class="facts">' + "".join(f"<section><h3>{name}</h3><ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul></section>" for name, lines in cards) + "</div>")
         body.append(headline(rows))
-        body.append("<h2>Figures</h2>")
-        number = 0
-        for module in (time_vs_length, speedup_vs_length, newton_residual, error_vs_length):
-            for fig in module.draw(rows) or []:
-                number += 1
-                body.append(f'<figure><div class="scroll">{style.svg(fig, f"f{number}")}</div><figcaption>{unbroken(esc(fig.caption))}</figcaption></figure>')
-        if not number:
-            body.append('<p class="muted">The record holds nothing that the figures show.</p>')
+        decided = any(v["verdict"] in (claims.HOLDS, claims.FAILS) for v in judged)
+        if decided:
+            body.append(claim_table(judged))
+        body.append(figures(records))
         body.append(laws(rows))
         body.append(f'<h2>How to read this</h2><ul class="how">{"".join(f"<li>{line}</li>" for line in HOW)}</ul>')
         body.append(tables(rows))
-    body.append("<h2>Claims of the paper</h2><p class=\"muted\">None of the claims C01 to C16 is judged from this record; verdicts.json beside this page says so for each.</p>")
+    if not rows or not decided:
+        body.append(claim_table(judged))
     body.append("<h2>Provenance</h2>" + "".join(provenance_of(file) for file in records.files))
     colours = {**PAGE_COLOURS}
     block = lambda scheme: "".join(f"--{name}:{pair[scheme]};" for name, pair in colours.items())
@@ -412,10 +472,10 @@ def page(records):
             f"<title>{esc(title)} · prnn</title>\n<style>\n{css}</style></head>\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n")
 
 
-def verdicts(records):
-    """No claim is judged yet: each says so, so that a reader of the file never takes silence for a pass."""
+def verdicts(records, judged):
+    """The content of verdicts.json: judged, what claims.judge() says of the records, and the powers by which errors grow."""
     return {"schema": 1, "records": [file["path"] for file in records.files],
-            "verdicts": [{"id": claim, "verdict": "not judged", "reason": "this version of prnn judges no claim of the paper"} for claim in CLAIMS],
+            "verdicts": judged,
             "error_laws": [{**{key: value for key, value in law["facets"].items() if value is not None}, **{key: value for key, value in law.items() if key != "facets"}}
                            for law in error_vs_length.error_laws(records.rows)]}
 
@@ -445,8 +505,9 @@ def main():
     name = pathlib.Path(args.files[0]).stem
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / f"{name}.html", page(records))
-        write_whole(out / "verdicts.json", json.dumps(verdicts(records), indent=1) + "\n")
+        judged = claims.judge(records)
+        write_whole(out / f"{name}.html", page(records, judged))
+        write_whole(out / "verdicts.json", json.dumps(verdicts(records, judged), indent=1) + "\n")
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             print(f"{out}: {error.strerror}; expected room for the page", file=sys.stderr)

@@ -24,9 +24,12 @@ SURFACE = {"surface": ("#fefefe", "#161b21"), "ink": ("#1b1f24", "#e7ebef"), "mu
            "axis": ("#a9b1ba", "#56616d"), "floor": ("#3d4651", "#c3ccd5"), "fail": ("#c01f2e", "#ff6b76")}
 SOLVER = {"seq_stepwise": ("#747b84", "#a5adb7"), "seq_graph": ("#3b9dd3", "#7fcbf5"), "seq_fused": ("#0b58a2", "#4a97ea"),
           "newton_unfused": ("#c98000", "#f0b548"), "newton_fused": ("#c8401a", "#ff7f55"), "shooting": ("#08815f", "#35cb9f"),
-          "auto": ("#a2409a", "#e38fdc"), "other_1": ("#7a6038", "#c6ab80"), "other_2": ("#4c5a1e", "#a9ba6c")}
+          "auto": ("#a2409a", "#e38fdc"), "torch_eager": ("#8c6d5a", "#c4a794"), "torch_autograd": ("#8c6d5b", "#c4a795"), "torch_compiled": ("#5b4636", "#a98f7c"),
+          "torch_newton": ("#b0708f", "#e3a9c4"), "scan_stepwise": ("#8f5a2b", "#d19a66"), "cub": ("#9c8a00", "#d9c84a"),
+          "reduction": ("#2b8496", "#6fcbdb"), "other_1": ("#7a6038", "#c6ab80"), "other_2": ("#4c5a1e", "#a9ba6c")}
 MARKERS = {"seq_stepwise": "o", "seq_graph": "s", "seq_fused": "D", "newton_unfused": "^", "newton_fused": "v", "shooting": "P", "auto": "X",
-           "other_1": "p", "other_2": "h"}
+           "torch_eager": "8", "torch_autograd": "<", "torch_compiled": "H", "torch_newton": "d", "scan_stepwise": ">", "cub": "*", "reduction": "p",
+           "other_1": "h", "other_2": "h"}
 DASHES = ["-", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5))]  # by variant of a solver
 RAMP_STEPS = 12  # one hue, light to dark by length; in dark mode dark to light
 
@@ -121,9 +124,9 @@ def size(value):
 # ---------------------------------------------------------------------------------------------------------------------
 # Which rows share a panel, which panels share a figure
 
-SIZE_SYMBOL = {"batch": "B", "hidden": "D", "seq_len": "L"}
-SIZE_NAME = {"seq_len": "length", "hidden": "hidden size", "batch": "batch"}
-SIZE_LABEL = {"seq_len": "sequence length L", "hidden": "hidden size D", "batch": "batch B"}
+SIZE_SYMBOL = {"batch": "B", "hidden": "D", "seq_len": "L", "weight_std": "σ"}
+SIZE_NAME = {"seq_len": "length", "hidden": "hidden size", "batch": "batch", "weight_std": "weight scale"}
+SIZE_LABEL = {"seq_len": "sequence length L", "hidden": "hidden size D", "batch": "batch B", "weight_std": "standard deviation of the recurrent weights"}
 FACETS = ["shape", *load.CONTEXT]
 
 
@@ -135,9 +138,9 @@ def named(key, value):
 
 
 def facet(row, x):
-    """{facet: value} of a row whose size x runs along the axis."""
+    """{facet: value} of a row whose size (or weight scale) x runs along the axis."""
     shape = ", ".join(f"{SIZE_SYMBOL[key]} = {row[key]}" for key in load.SIZES if key != x and row.get(key) is not None)
-    return {"shape": shape, **{key: row.get(key) for key in load.CONTEXT}}
+    return {"shape": shape, **{key: None if key == x else row.get(key) for key in load.CONTEXT}}
 
 
 def x_axis(rows):
@@ -257,6 +260,12 @@ class Panel:
                     self.fig.add_artist(Polygon(outline, closed=True, facecolor=tint, alpha=0.22, edgecolor="none", zorder=2, transform=self.fig.dpi_scale_trans))
                 piece = []
 
+    def box(self, xs, ys, tint, alpha=1.0):
+        """A filled rectangle from xs[0], ys[0] to xs[1], ys[1]."""
+        (left, bottom), (right, top) = self.at(xs[0], ys[0]), self.at(xs[1], ys[1])
+        corners = [(left, bottom), (right, bottom), (right, top), (left, top)]
+        self.fig.add_artist(Polygon(corners, closed=True, facecolor=tint, alpha=alpha, edgecolor="none", zorder=2, transform=self.fig.dpi_scale_trans))
+
     def level(self, y, tint, dash=(0, (5, 2))):
         """A horizontal line across the panel."""
         self.plot([self.x.low, self.x.high], [y, y], tint, dash=dash, width=1.1, over=1.5)
@@ -362,9 +371,11 @@ def log_scale(low, high, text, zero_at=None):
 
 
 def size_scale(found, columns):
-    """A log axis over sizes: powers of two, at most eight labels (six in narrow panels)."""
+    """A log axis over sizes: powers of two, at most eight labels (six in narrow panels); below 1 plain numbers."""
     low, high = min(found), max(found)
     pad = (high / low) ** 0.05 if high > low else 1.5
+    if low < 1:
+        return log_scale(low / pad, high * pad, lambda value: f"{value:g}")
     exponents = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
     every = max(1, math.ceil(len(exponents) / (8 if columns < 4 else 6)))
     ticks = [2**e for e in exponents if (exponents[-1] - e) % every == 0] if len(exponents) > 2 else sorted(found)
@@ -492,6 +503,11 @@ class Arguments(argparse.ArgumentParser):
         self.exit(64, f"{self.prog}: {message}\n")
 
 
+def commands(module):
+    """What makes the records of a figure of the paper (or beyond), a command a suite."""
+    return [f"./prnn run suites/paper/{suite}.toml --device cuda" for suite in getattr(module, "suites", [])]
+
+
 def figure_main(module):
     """python3 plots/FIGURE.py FILE... --out x.svg: draws one kind of figure alone; more than one goes to x-2.svg, x-3.svg ..."""
     parser = Arguments(description=module.__doc__)
@@ -506,7 +522,7 @@ def figure_main(module):
         print(error, file=sys.stderr)
         return 64
     if not figures:
-        print(f"{module.title}: nothing in {' '.join(args.files)} to draw", file=sys.stderr)
+        print("; ".join([f"{module.title}: nothing in {' '.join(args.files)} to draw", *commands(module)]), file=sys.stderr)
         return 64
     stem = re.sub(r"\.svg$", "", args.out or module.title.replace(" ", "_"))
     for number, fig in enumerate(figures, 1):

@@ -16,6 +16,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import claims  # noqa: E402
 import error_vs_length  # noqa: E402
 import load  # noqa: E402
 import newton_residual  # noqa: E402
@@ -65,6 +66,11 @@ def spoilt(rows, index, status="wrong", **more):
     return rows
 
 
+def page_of(*paths):
+    records = load.read(paths)
+    return report.page(records, claims.judge(records))
+
+
 class Folder(unittest.TestCase):
     def setUp(self):
         holder = tempfile.TemporaryDirectory()
@@ -77,7 +83,7 @@ class Folder(unittest.TestCase):
         return path
 
     def page(self, rows, **more):
-        return report.page(load.read([self.write(rows, **more)]))
+        return page_of(self.write(rows, **more))
 
     def run_script(self, script, *arguments):
         return subprocess.run([sys.executable, str(HERE / script), *map(str, arguments)], capture_output=True, text=True, cwd=self.folder)
@@ -97,7 +103,7 @@ class Loading(Folder):
         file = load.read_file(path)
         self.assertTrue(file["truncated"])
         self.assertEqual(len(file["rows"]), len(rows) - 1)
-        self.assertIn("cut short", report.page(load.read([path])))
+        self.assertIn("cut short", page_of(path))
 
     def test_a_whole_last_line_without_newline_is_kept(self):
         rows = suite_rows()
@@ -447,7 +453,7 @@ class ErrorLaws(Folder):
         one = growing(1, lengths=(16,))
         page = self.page(one)
         self.assertNotIn("Growth of the error", page)
-        self.assertEqual(report.verdicts(load.read([self.write(one)]))["error_laws"], [])
+        self.assertEqual(report.verdicts(load.read([self.write(one)]), [])["error_laws"], [])
 
     def test_rows_that_are_not_ok_and_zeros_are_left_out(self):
         rows = growing(1, factor=lambda n: 1e6 if n == 64 else 1)
@@ -479,7 +485,7 @@ class ErrorLaws(Folder):
         page = self.page(rows)
         self.assertIn(f'<td title="{law["exponent"]!r}">{law["exponent"]:.2f}</td><td>[{law["ci95_low"]:.2f}, {law["ci95_high"]:.2f}]</td><td>16, 64, 256, 1024</td>', page)
         self.assertEqual(page.count("Growth of the error with length"), 1)
-        found = report.verdicts(load.read([self.write(rows)]))["error_laws"]
+        found = report.verdicts(load.read([self.write(rows)]), [])["error_laws"]
         self.assertEqual([(v["cell"], v["storage"], v["solver"], v["exponent"], v["ci95_high"], v["case_ids"]) for v in found],
                          [("gru_diag", "f32", one["solver"], one["exponent"], one["ci95_high"], one["case_ids"]) for one in (law, exact)])
         self.assertEqual(found, json.loads(json.dumps(found)))
@@ -624,7 +630,7 @@ class Page(Folder):
         self.assertEqual(page.count("stopped early"), 1)
 
     def test_missing_provenance_fields_are_dashes(self):
-        page = report.page(load.read([self.write(suite_rows(), head={"record": "provenance", "schema": 1})]))
+        page = page_of(self.write(suite_rows(), head={"record": "provenance", "schema": 1}))
         self.assertIn("commit unknown", page)
 
 
@@ -636,7 +642,7 @@ class Program(Folder):
         self.assertEqual(verdicts["schema"], 1)
         self.assertEqual(verdicts["records"], [str(self.folder / "synthetic.jsonl")])
         self.assertEqual([v["id"] for v in verdicts["verdicts"]], [f"C{n:02d}" for n in range(1, 17)])
-        self.assertEqual({v["verdict"] for v in verdicts["verdicts"]}, {"not judged"})
+        self.assertEqual(verdicts["verdicts"], claims.judge(load.read([self.folder / "synthetic.jsonl"])))
         self.assertTrue(all(v["reason"] for v in verdicts["verdicts"]))
 
     def test_bad_input_is_64_and_one_line(self):
