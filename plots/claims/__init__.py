@@ -37,13 +37,13 @@ def judge(records):
         parts, missing = found["parts"], found["missing"]
         verdict = decide(parts, missing)
         deciding = [part for part in parts if part["decides"]]
-        top = weakest(deciding) if deciding and verdict != NO_RECORDS else None
+        top = weakest(deciding) if verdict != NO_RECORDS else None
         said = [found["reason"]] if verdict != NO_RECORDS else []
         said += [f"missing: {'; '.join(missing)}"] if missing else []
-        said += [claim["instead"]] if "instead" in claim and parts else []
+        said += [claim["instead"]] if "instead" in claim else []
         out.update(verdict=verdict, value=top and top["value"], interval=top and top["interval"], weak_baseline=found.get("weak_baseline") if verdict == HOLDS else None,
-                   reason=". ".join(filter(None, said)) or "nothing in these records bears on it", parts=[shown(part) for part in parts], machine=evidence.machine[1] or evidence.machine[0],
-                   record_files=files(parts, evidence), case_ids=cases(parts), commands=commands(claim) if missing or verdict == NO_RECORDS else [])
+                   reason=". ".join(filter(None, said)), parts=[shown(part) for part in parts], machine=evidence.machine[1] or evidence.machine[0],
+                   record_files=files(parts, evidence), case_ids=cases(parts), commands=commands(claim) if missing else [])
     return verdicts
 
 

@@ -2,7 +2,7 @@
 
 import load
 from . import evidence as e
-from .reductions import OURS
+from .reductions import OTHERS
 
 MIDDLE, BEYOND = (2**9, 2**12), (2**13, 2**40)
 FUSED = {"gru_diag": 2, "lstm_cifg_diag": 1}
@@ -26,7 +26,7 @@ def against_others(evidence, rows, best, lengths):
 def c12(evidence):
     wanted = [(f"fused {e.CELLS[cell]}, chunk {best}", evidence.times(cell=cell, solver="newton_fused"), best, MIDDLE) for cell, best in FUSED.items()]
     for jacobian, best, lengths in REDUCTIONS:
-        rows = [row for row in evidence.times(op="reduction", jacobian=jacobian) if row["solver"] in OURS]
+        rows = [row for row in evidence.times(op="reduction", jacobian=jacobian) if row["solver"] not in OTHERS]
         wanted.append((f"reduction {jacobian}, chunk {best} from L = {lengths[0]}", rows, best, lengths))
     parts, missing = [], []
     for what, rows, best, lengths in wanted:

@@ -7,15 +7,16 @@ LENGTH = 512
 AGAINST_SCAN = {"diag": 1.1, "2x2": 0.84}  # "about": at least 0.9 of that counts
 ABOUT = 0.9
 STEP_BY_STEP = "scan_stepwise"  # log2 L launches
-OURS = ["auto", "reduction"]
+OTHERS = {STEP_BY_STEP, "cub", "seq_stepwise", "seq_graph", "seq_fused"}  # of op reduction; what is left is ours, in one pass
 STRETCHES = [("flat to 2^11", 0, 2**11), ("linear from 2^11 to 2^16", 2**11, 2**16), ("flat beyond 2^16", 2**16, 2**40)]
 COLLAPSES_FROM = 2**18
 
 
 def reductions(evidence, jacobian, **fields):
-    """Rows of our one-pass reduction: of the first solver in OURS that was measured."""
-    rows = evidence.times(op="reduction", jacobian=jacobian, **fields)
-    return next((mine for solver in OURS if (mine := [row for row in rows if row["solver"] == solver])), [])
+    """Rows of our one-pass reduction: those of auto, else of the first solver that is neither step by step nor the library's."""
+    rows = [row for row in evidence.times(op="reduction", jacobian=jacobian, **fields) if row["solver"] not in OTHERS]
+    solver = next((name for name in ["auto", *e.load.values(rows, "solver")] if e.load.select(rows, solver=name)), None)
+    return e.load.select(rows, solver=solver)
 
 
 def c03(evidence):
