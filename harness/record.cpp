@@ -33,26 +33,26 @@ namespace fs = std::filesystem;
 
 constexpr int kSchema = 1;
 
-/// Why a field is null where nobody gave a better reason.
+/// Why a field is null where nobody gave a better reason; short, for it stands in every row.
 std::string default_reason(const std::string& field, const CaseRecord& row) {
   const auto is = [&](std::initializer_list<std::string_view> names) { return std::find(names.begin(), names.end(), field) != names.end(); };
-  if (field == "weight_std") return "the regime's own";
+  if (field == "weight_std") return "regime's own";
   if (field == "gpu_name") return "not run on a GPU";
   const std::string& ran = row.policy_solver.empty() ? row.solver : row.policy_solver;
-  if (is({"rounds", "boundaries", "boundaries_failed"})) return ran + " has no segment boundaries";
-  if (is({"error_du", "error_da", "error_dh0", "error_end_to_end"}) && row.problem.pass == "forward") return "pass forward has no gradients";
-  if (is({"error", "error_end_to_end"}) && row.problem.pass == "backward") return "pass backward is given the states";
+  if (is({"rounds", "boundaries", "boundaries_failed"})) return ran + " has none";
+  if (is({"error_du", "error_da", "error_dh0", "error_end_to_end"}) && row.problem.pass == "forward") return "forward";
+  if (is({"error", "error_end_to_end"}) && row.problem.pass == "backward") return "states are given";
   if (row.status == Status::skipped) return "skipped";
   if (row.status == Status::error || row.status == Status::timeout) return "status " + std::string(to_string(row.status));
   if (is({"floor_s", "floor_fraction"}) && row.cache == "hot") return "cache hot: the floor is for memory traffic";
-  if (is({"iterations", "converged", "residual_max", "step_max"}) && ran.starts_with("seq_")) return "a sequential solver does not iterate";
+  if (is({"iterations", "converged", "residual_max", "step_max"}) && ran.starts_with("seq_")) return "sequential";
   if (field == "converged" && row.problem.iteration_limit) return "a fixed count of iterations is not checked";
   if (field == "compute_floor_s") return "the rate of flops and special functions is not measured in this build";
-  if (is({"lyapunov", "jacobian_max"})) return row.problem.pass == "backward" ? "pass backward is given the states" : "no reference was asked for";
+  if (is({"lyapunov", "jacobian_max"})) return row.problem.pass == "backward" ? "states are given" : "no reference was asked for";
   if (field == "truncation")
-    return row.problem.pass == "backward" ? "pass backward is given the states"
+    return row.problem.pass == "backward" ? "states are given"
            : row.problem.iteration_limit  ? "not measured"
-                                          : "nothing is stopped early without a fixed count of iterations";
+                                          : "no fixed count";
   return "not measured";
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -113,6 +114,8 @@ struct GpuInfo {
 struct Sample {
   double time_s = 0, host_s = 0;
 };
+/// A time in whole tenths of a nanosecond: finer than any clock here, and a number of few digits in a record.
+inline double as_recorded_s(double time_s) { return std::round(time_s * 1e10) / 1e10; }
 
 class Machine {
  public:

@@ -88,10 +88,15 @@ PRNN_HD inline F exp2_by_polynomial(F y) {
 
 }  // namespace detail
 
+// PRNN_PLAIN_ARITHMETIC: a build for comparison with the emulated GPU, whose gates come from the polynomial on a GPU too.
+#if defined(__CUDA_ARCH__) && !defined(PRNN_PLAIN_ARITHMETIC)
+#define PRNN_HAS_UNITS
+#endif
+
 /// 2^y, relative error below 2^-22 (float), 2^-51 (double) where the result is a normal number; else 0 or the smallest, infinity or the largest
 /// power of two. NaN stays.
 PRNN_HD inline float exp2_unit(float y) {
-#if defined(__CUDA_ARCH__)
+#ifdef PRNN_HAS_UNITS
   float power;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(y));
   return power;
@@ -103,7 +108,7 @@ PRNN_HD inline double exp2_unit(double y) { return detail::exp2_by_polynomial(y)
 
 /// 1/x for x >= 1: within one unit in the last place.
 PRNN_HD inline float reciprocal_unit(float x) {
-#if defined(__CUDA_ARCH__)
+#ifdef PRNN_HAS_UNITS
   float reciprocal;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(x));
   return reciprocal;
@@ -119,7 +124,7 @@ PRNN_HD inline double with_sign(double x, double sign) { return copysign(x, sign
 
 /// tanh(x) within 2^-11 of it, relatively (PTX ISA, tanh.approx.f32); exact to float elsewhere. NaN stays.
 PRNN_HD inline float tanh_unit(float x) {
-#if defined(__CUDA_ARCH__)
+#ifdef PRNN_HAS_UNITS
   float y;
   asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;

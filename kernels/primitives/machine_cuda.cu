@@ -186,7 +186,7 @@ class CudaMachine : public Machine {
       if (gate_->timed_out) continue;
       float milliseconds = 0;
       PRNN_CUDA(cudaEventElapsedTime(&milliseconds, events_[0], events_[1]));
-      return {milliseconds * 1e-3, host_s};
+      return {as_recorded_s(milliseconds * 1e-3), as_recorded_s(host_s)};
     }
     throw DeviceError("the delay kernel ran out after 2 s: the work it should hold back takes longer than that to queue, or waits for the device");
   }
@@ -200,7 +200,7 @@ class CudaMachine : public Machine {
     time(replay, false);  // the first replay uploads the graph
     std::vector<double> samples_s(7);
     for (double& sample : samples_s) sample = time(replay, true).time_s;
-    return median(samples_s) / launches;
+    return as_recorded_s(median(samples_s) / launches);
   }
 
   std::optional<double> clock_mhz() override {
