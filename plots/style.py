@@ -115,8 +115,8 @@ def times(value):
 
 def size(value):
     """Of an axis: 65536 -> "64Ki"."""
-    for unit, scale in (("Mi", 2**20), ("Ki", 2**10)):
-        if value >= 16 * scale and value % scale == 0:
+    for unit, scale, least in (("Mi", 2**20, 2**20), ("Ki", 2**10, 2**14)):
+        if value >= least and value % scale == 0:
             return f"{value // scale}{unit}"
     return f"{value:g}"
 
