@@ -582,6 +582,19 @@ class C12(Case):
             self.fails("C12", self.rows({**self.BEST, name: None}))
         self.fails("C12", self.rows(margin=1.015))
 
+    def test_both_ends_of_the_lengths_count(self):
+        for n in (512, 4096, 8192):
+            for name in ("gru_diag", "lstm_cifg_diag", "diag", "2x2"):
+                broken = [{**r, "time_s": {key: 2 * value for key, value in r["time_s"].items()}} if r["seq_len"] == n and name in (r["cell"], r.get("jacobian"))
+                          and r["policy"]["steps_a_thread"] == (self.BEST["diag beyond"] if (name, n) == ("diag", 8192) else self.BEST[name]) else r for r in self.rows()]
+                if n <= 4096 or name == "diag":
+                    self.fails("C12", broken)
+                else:
+                    self.holds("C12", broken)
+
+    def test_a_row_without_a_chunk_is_no_other_chunk(self):
+        self.holds("C12", self.rows() + [row("newton_fused", 1e-9, cell, (8, 256), 512) for cell in evidence.CELLS])
+
     def test_lengths_and_chunks_are_needed(self):
         self.lacks("C12", self.rows(lengths=[512]))
         self.lacks("C12", self.rows(lengths=[8192]))
