@@ -7,7 +7,7 @@ import tomllib
 
 # The ladder, slowest idea first: programs outside (harness/peers/), then ours.
 SOLVERS = ["torch_eager", "torch_autograd", "torch_compiled", "torch_newton", "seq_stepwise", "seq_graph", "seq_fused", "scan_stepwise", "cub", "newton_unfused", "newton_fused",
-           "reduction", "shooting", "auto"]
+           "reduction", "scan_chained", "shooting", "auto"]
 STATUSES = ["ok", "wrong", "not_converged", "error", "timeout", "skipped"]
 REQUIRED = ["case_id", "group_id", "solver", "status", "expected_status"]
 # Axes that tell one drawing from another; a line within a drawing is a solver with its gates, iteration_limit and policy.

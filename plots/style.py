@@ -26,10 +26,10 @@ SOLVER = {"seq_stepwise": ("#747b84", "#a5adb7"), "seq_graph": ("#3b9dd3", "#7fc
           "newton_unfused": ("#c98000", "#f0b548"), "newton_fused": ("#c8401a", "#ff7f55"), "shooting": ("#08815f", "#35cb9f"),
           "auto": ("#a2409a", "#e38fdc"), "torch_eager": ("#8c6d5a", "#c4a794"), "torch_autograd": ("#8c6d5b", "#c4a795"), "torch_compiled": ("#5b4636", "#a98f7c"),
           "torch_newton": ("#b0708f", "#e3a9c4"), "scan_stepwise": ("#8f5a2b", "#d19a66"), "cub": ("#9c8a00", "#d9c84a"),
-          "reduction": ("#2b8496", "#6fcbdb"), "other_1": ("#7a6038", "#c6ab80"), "other_2": ("#4c5a1e", "#a9ba6c")}
+          "reduction": ("#2b8496", "#6fcbdb"), "scan_chained": ("#2f7d32", "#7ccf80"), "other_1": ("#7a6038", "#c6ab80"), "other_2": ("#4c5a1e", "#a9ba6c")}
 MARKERS = {"seq_stepwise": "o", "seq_graph": "s", "seq_fused": "D", "newton_unfused": "^", "newton_fused": "v", "shooting": "P", "auto": "X",
            "torch_eager": "8", "torch_autograd": "<", "torch_compiled": "H", "torch_newton": "d", "scan_stepwise": ">", "cub": "*", "reduction": "p",
-           "other_1": "h", "other_2": "h"}
+           "scan_chained": "h", "other_1": "p", "other_2": "p"}
 DASHES = ["-", (0, (4, 1.6)), (0, (1.2, 1.4)), (0, (6, 1.5, 1.2, 1.5))]  # by variant of a solver
 RAMP_STEPS = 12  # one hue, light to dark by length; in dark mode dark to light
 
@@ -115,8 +115,8 @@ def times(value):
 
 def size(value):
     """Of an axis: 65536 -> "64Ki"."""
-    for unit, scale in (("Mi", 2**20), ("Ki", 2**10)):
-        if value >= 16 * scale and value % scale == 0:
+    for unit, scale, least in (("Mi", 2**20, 2**20), ("Ki", 2**10, 2**14)):
+        if value >= least and value % scale == 0:
             return f"{value // scale}{unit}"
     return f"{value:g}"
 

@@ -8,6 +8,8 @@ import sys
 import tempfile
 import unittest
 
+import matplotlib.colors
+
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
@@ -207,12 +209,51 @@ class Waterfall(unittest.TestCase):
     def test_a_panel_a_cell_and_shape_of_one_length(self):
         figure, = waterfall.draw(self.rows() + self.rows(shape=(8, 256)) + self.rows(cell="lstm_cifg_diag") + self.rows(seq_len=256) + self.rows(cell="elman_diag"))
         self.assertEqual(figure.heading, "Waterfall: from torch_eager to the floor")
+        self.assertIn("gru_diag · B = 8, D = 256 · 8000000× in all", texts(figure))
         self.assertEqual(sum("in all" in text for text in texts(figure)), 3)
         self.assertIsNone(waterfall.draw(self.rows(seq_len=256)))
         self.assertIsNone(waterfall.draw(self.rows()[:1]))
 
 
+    def test_bars_end_at_their_times_in_the_solvers_colours(self):
+        figure, = waterfall.draw(self.rows())
+        bars = [(patch.get_facecolor(), patch.get_xy()) for patch in figure.get_children() if patch.__class__.__name__ == "Polygon"]
+        tints = [style.solver_look(solver)[0] for solver in ("torch_eager", "seq_stepwise", "newton_fused", "auto")] + [style.colour("floor")]
+        self.assertEqual([matplotlib.colors.to_hex(tint) for tint, _ in bars], tints)
+        starts, ends = [corners[:, 0].min() for _, corners in bars], [corners[:, 0].max() for _, corners in bars]
+        self.assertEqual(len({round(start, 6) for start in starts}), 1)
+        decade = (ends[0] - ends[1]) / math.log10(80)
+        self.assertAlmostEqual(ends[1] - ends[2], 2 * decade)
+        self.assertAlmostEqual(ends[3] - ends[4], math.log10(200) * decade)
+        self.assertGreater(ends[4], starts[4])
+        heights = [corners[:, 1] for _, corners in bars]
+        for above, below in zip(heights, heights[1:]):
+            self.assertLess(below.max(), above.min())
+
+    def test_the_heading_names_the_slowest_rung_of_any_panel(self):
+        figure, = waterfall.draw(self.rows() + [r for r in self.rows(shape=(8, 256)) if r["solver"] != "torch_eager"])
+        self.assertEqual(figure.heading, "Waterfall: from torch_eager to the floor")
+
+    def test_a_rung_without_an_interval_is_left_out(self):
+        rows = self.rows()
+        rows[2]["time_s"] = {"median": 1e-3, "min": 1e-3}
+        self.assertEqual([step[0] for step in waterfall.ladder(rows)], ["torch_eager", "newton_fused", "auto", "floor"])
+
+
 class Crossover(unittest.TestCase):
+    def test_squares_stand_at_their_lengths_and_channels(self):
+        rows = [row(solver, time_s, shape=shape, seq_len=n, width=0) for solver, time_s in (("seq_fused", 3.0), ("shooting", 2.0)) for shape in ((1, 64), (8, 256), (8, 1024)) for n in (64, 128, 512)]
+        figure, = crossover.draw(rows)
+        boxes = [patch.get_xy() for patch in figure.get_children() if patch.__class__.__name__ == "Polygon"]
+        lefts = sorted({round(box[:, 0].min(), 6) for box in boxes})
+        bottoms = sorted({round(box[:, 1].min(), 6) for box in boxes})
+        self.assertEqual((len(boxes), len(lefts), len(bottoms)), (9, 3, 3))
+        self.assertAlmostEqual((lefts[2] - lefts[1]) / (lefts[1] - lefts[0]), 2, 4)
+        self.assertAlmostEqual((bottoms[1] - bottoms[0]) / (bottoms[2] - bottoms[1]), 2.5, 4)
+        self.assertAlmostEqual(boxes[0][:, 0].max() - boxes[0][:, 0].min(), lefts[1] - lefts[0], 4)
+        rows[0]["time_s"] = {"median": 1e-9}
+        self.assertEqual(len(crossover.winners(rows)), 8)
+
     def test_the_fastest_right_solver_and_the_next(self):
         rows = [row("seq_fused", 3.0), row("newton_fused", 2.0), row("auto", 1.0), row("shooting", 1.5, status="wrong")]
         (place, (solver, ratio)), = crossover.winners(rows).items()

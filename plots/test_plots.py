@@ -504,7 +504,7 @@ class Numbers(unittest.TestCase):
         self.assertEqual(style.power(4.77e-7), "4.8·10⁻⁷")
         self.assertEqual(style.tick_power(1e-7), "10⁻⁷")
         self.assertEqual(style.times(41.234), "41.2×")
-        self.assertEqual([style.size(n) for n in (9, 4096, 65536, 2**24, 16385)], ["9", "4096", "64Ki", "16Mi", "16385"])
+        self.assertEqual([style.size(n) for n in (9, 4096, 2**14, 65536, 2**19, 2**20, 2**24, 16385)], ["9", "4096", "16Ki", "64Ki", "512Ki", "1Mi", "16Mi", "16385"])
 
     def test_ticks_lie_within_the_axis(self):
         for low, high in ((1, 1.1), (0.3, 2), (0.5, 40), (1e-9, 1), (2e-7, 1e-2), (3, 3.2)):
