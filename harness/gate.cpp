@@ -24,7 +24,7 @@ double share(double log_ratio) { return std::expm1(log_ratio); }
 std::vector<RunValue> times_of(const std::vector<const CaseRecord*>& rows) {
   std::vector<RunValue> runs;
   for (const CaseRecord* row : rows) {
-    if (!row->samples_s.empty()) runs.push_back(run_value(row->samples_s, hash_text(row->case_id) + runs.size()));
+    if (!row->samples_s.empty()) runs.push_back(run_value(row->samples_s, hash_text(row->case_id)));
   }
   return runs;
 }
