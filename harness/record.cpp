@@ -38,6 +38,7 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   const auto is = [&](std::initializer_list<std::string_view> names) { return std::find(names.begin(), names.end(), field) != names.end(); };
   if (field == "weight_std") return "regime's own";
   if (field == "gpu_name") return "not run on a GPU";
+  if (field == "visits") return "one process took all samples in a row";
   const std::string& ran = row.policy_solver.empty() ? row.solver : row.policy_solver;
   if (is({"rounds", "boundaries", "boundaries_failed"})) return ran + " has none";
   if (is({"error_du", "error_da", "error_dh0", "error_end_to_end"}) && row.problem.pass == "forward") return "forward";
@@ -65,6 +66,8 @@ void describe(auto&& field, ErrorSummary&);
 void describe(auto&& field, EndToEndError&);
 void describe(auto&& field, TruncationSummary&);
 void describe(auto&& field, Speedup&);
+void describe(auto&& field, Visit&);
+void describe(auto&& field, Interleaved&);
 void describe(auto&& field, CaseRecord&);
 
 class Writer {
@@ -97,6 +100,15 @@ class Writer {
     json_[name] = std::move(list);
   }
   void operator()(const char* name, const std::vector<std::array<std::int64_t, 2>>& pairs) { json_[name] = pairs; }
+  void operator()(const char* name, const std::vector<Visit>& visits) {
+    json_[name] = Json::array();
+    for (std::size_t k = 0; k < visits.size(); ++k) {
+      Writer inner(row_, fmt::format("{}{}[{}].", prefix_, name, k));
+      describe(inner, const_cast<Visit&>(visits[k]));
+      json_[name].push_back(std::move(inner.json_));
+      reasons_.insert(inner.reasons_.begin(), inner.reasons_.end());
+    }
+  }
   template <class T>
     requires requires(T& value, Writer& writer) { describe(writer, value); }
   void operator()(const char* name, const T& value) {
@@ -235,6 +247,11 @@ class Reader {
       read(pair[0], name, b), read(pair[1], name, d);
     }
   }
+  static void read(const Json& json, const std::string& name, std::vector<Visit>& visits) {
+    visits.clear();
+    if (!json.is_array()) wrong_type(name);
+    for (const Json& visit : json) read(visit, name, visits.emplace_back());
+  }
   static void read(const Json& json, const std::string& name, Storage& value) { choose(parse_storage(json.is_string() ? json.get<std::string>() : ""), name, value); }
   static void read(const Json& json, const std::string& name, Status& value) { choose(parse_status(json.is_string() ? json.get<std::string>() : ""), name, value); }
   [[noreturn]] static void wrong_type(const std::string& name) { throw BadInput(fmt::format("field '{}' has the wrong type", name)); }
@@ -277,6 +294,8 @@ void describe(auto&& field, TruncationSummary& t) {
   field("truncation_max", t.truncation_max), field("rounding_max", t.rounding_max), field("verified_prefix", t.verified_prefix), field("channels_checked", t.channels_checked);
 }
 void describe(auto&& field, Speedup& s) { field("ratio", s.ratio), field("ci95_low", s.ci95_low), field("ci95_high", s.ci95_high); }
+void describe(auto&& field, Visit& v) { field("samples", v.samples), field("process", v.process), field("clock_mhz", v.clock_mhz); }
+void describe(auto&& field, Interleaved& i) { field("session", i.session), field("side", i.side), field("program", i.program), field("commit", i.commit); }
 
 /// Every field of design section 3 but "record" and "compute", in its order.
 void describe(auto&& field, CaseRecord& row) {
@@ -287,7 +306,8 @@ void describe(auto&& field, CaseRecord& row) {
   field("suite", row.suite), field("device", row.device), field("gpu_name", row.gpu_name), field("solver", row.solver), field.policy(row.policy, row.policy_solver);
   field("group_id", row.group_id), field("case_id", row.case_id);
   field("status", row.status), field("expected_status", row.expected_status), field("reason", row.reason), field.null_reasons(row.null_reasons);
-  field("time_s", row.time_s), field("samples_s", row.samples_s), field("time_graph_s", row.time_graph_s), field("graph_launches", row.graph_launches);
+  field("time_s", row.time_s), field("samples_s", row.samples_s), field.newer("visits", row.visits), field("time_graph_s", row.time_graph_s),
+      field("graph_launches", row.graph_launches);
   field("host_s", row.host_s), field("clock_mhz", row.clock_mhz);
   field("bytes_min", row.bytes_min), field("floor_s", row.floor_s), field("floor_fraction", row.floor_fraction), field("compute_floor_s", row.compute_floor_s);
   field("flops", row.flops);
@@ -384,6 +404,14 @@ CaseRecord case_record(const Json& json) {
   if (!is_record(json, "case")) throw BadInput("expected a record \"case\"");
   CaseRecord row;
   describe(Reader(json), row);
+  if (row.visits) {
+    std::int64_t samples = 0;
+    for (const Visit& visit : *row.visits) {
+      if (visit.samples < 1 || visit.samples > std::ssize(row.samples_s) || visit.process < 0) throw BadInput("field 'visits' has an unknown value");
+      samples += visit.samples;
+    }
+    if (samples != std::ssize(row.samples_s)) throw BadInput(fmt::format("field 'visits' has {} samples; samples_s has {}", samples, row.samples_s.size()));
+  }
   return row;
 }
 
@@ -456,6 +484,12 @@ Json to_json(const Provenance& p) {
   json["error_factor"] = kErrorFactor;  // a row passes up to this x its bound: drawn by plots/
   json["fingerprint"] = p.fingerprint;
   json["text"] = p.text.empty() ? Json(nullptr) : Json(p.text);
+  json["interleaved_with"] = nullptr;
+  if (p.interleaved_with) {
+    const auto& [session, side, program, commit] = *p.interleaved_with;
+    json["interleaved_with"] = Json{{"session", session}, {"side", side}, {"program", program}, {"commit", commit}};
+  }
+  json["inject"] = p.inject.empty() ? Json(nullptr) : Json(p.inject);
   return json;
 }
 
@@ -477,6 +511,8 @@ Provenance provenance(const Json& json) {
   suite("path", p.suite_path), suite("sha256", p.suite_sha256), suite("text", p.suite_text);
   head("order_seed", p.order_seed), head("copy_bytes_per_s", p.copy_bytes_per_s), head("launch_s", p.launch_s), head("fingerprint", p.fingerprint);
   if (!head.at("text").is_null()) head("text", p.text);
+  head.newer("interleaved_with", p.interleaved_with);
+  if (json.contains("inject")) head.text("inject", p.inject);
   return p;
 }
 

@@ -58,6 +58,12 @@ struct Speedup {
 
 inline constexpr std::size_t kSamplesKept = 200;
 
+/// So many samples in a row by one process of the program; of a case that two programs took turns at.
+struct Visit {
+  std::int64_t samples = 0, process = 0;  // process: 0, 1, ... in the order of starting
+  std::optional<double> clock_mhz;
+};
+
 /// A row. What is not set becomes null, with its reason in null_reasons: the one given here, else a default for the field.
 struct CaseRecord {
   // identity
@@ -72,7 +78,8 @@ struct CaseRecord {
   std::map<std::string, std::string> null_reasons;
   // time
   std::optional<TimeSummary> time_s;
-  std::vector<double> samples_s;  // kSamplesKept at most
+  std::vector<double> samples_s;             // kSamplesKept at most
+  std::optional<std::vector<Visit>> visits;  // samples_s is theirs, one after the other; none: one visit, one process
   std::optional<double> time_graph_s, host_s, clock_mhz;
   std::optional<std::int64_t> graph_launches;  // N of time_graph_s
   // limit
@@ -101,6 +108,13 @@ Json to_json(const CaseRecord&);
 /// The inverse; throws BadInput naming the field.
 CaseRecord case_record(const Json&);
 
+/// The record beside this one, of the program that took turns with this one (run --against).
+struct Interleaved {
+  std::string session;          // the same in both
+  std::int64_t side = 0;        // 0: the program that was called, 1: the other
+  std::string program, commit;  // of the other
+};
+
 struct Provenance {
   std::string time_utc, command, commit;
   bool dirty = false;
@@ -113,6 +127,8 @@ struct Provenance {
   std::optional<double> copy_bytes_per_s, launch_s;  // none: nothing was timed
   std::string fingerprint;
   std::map<std::string, std::string> text;  // regime text: file, package, bytes, sha256; empty: not used
+  std::optional<Interleaved> interleaved_with;
+  std::string inject;  // damage that was asked for, to try the gate with; empty: none
 };
 
 /// What this build and computer know by themselves: time, commit, compiler, cpu, os, gpu, suite, fingerprint. The rest is the caller's.
