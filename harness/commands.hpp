@@ -21,6 +21,16 @@ std::filesystem::path build_directory();
 /// Where 50-digit truths are kept: $PRNN_CACHE, else build/reference.
 std::filesystem::path cache_directory();
 
+/// What a shell needs around a word to leave it as it is.
+std::string quoted(const std::string& word);
+
+struct Page {
+  int status = 5;    // an exit code
+  std::string said;  // its path, or one line on what went wrong
+};
+/// plots/report.py in a process of its own: Python and matplotlib are not needed to measure. out: directory; empty: that of the first record.
+Page make_report(const std::vector<std::string>& files, const std::string& out);
+
 int list_command(const std::string& what, bool json);
 int info_command(bool json);
 int witness_command(const std::vector<std::string>& files, const std::string& solver_pattern, const std::string& device, bool json);
