@@ -13,7 +13,7 @@
 #include <random>
 #include <set>
 
-#include "harness/commands.hpp"
+#include "harness/baseline.hpp"
 #include "harness/exit_codes.hpp"
 #include "harness/measurer.hpp"
 #include "harness/metrics/metric.hpp"
@@ -373,12 +373,6 @@ class Session {
 };
 
 }  // namespace
-
-std::string against_path(const std::string& out) {
-  fs::path path = out;
-  const std::string extension = path.extension();
-  return path.replace_extension(".against" + extension).string();
-}
 
 int run_against(const Suite& suite, const RunFlags& flags, const std::string& out, const std::string& command) {
   if (flags.processes < 1 || flags.processes > 50) throw BadInput(fmt::format("--processes {}: expected 1 to 50 of each program", flags.processes));

@@ -179,10 +179,5 @@ TEST_F(Against, AKilledRunKeepsPairs) {
   expect_paired(2, 4);
 }
 
-TEST(AgainstPath, StandsBesideTheRecord) {
-  EXPECT_EQ(against_path("a.b/x.jsonl"), "a.b/x.against.jsonl");
-  EXPECT_EQ(against_path("a.b/x"), "a.b/x.against");
-}
-
 }  // namespace
 }  // namespace prnn

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "harness/baseline.hpp"
 #include "harness/commands.hpp"
 #include "harness/exit_codes.hpp"
 #include "harness/nearest.hpp"
@@ -13,6 +14,7 @@
 #include "harness/progress.hpp"
 #include "harness/run.hpp"
 #include "harness/shard.hpp"
+#include "harness/shell_words.hpp"
 #include "harness/suite.hpp"
 
 namespace prnn {
@@ -21,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Part of the contract, not of this build: refused by name.
-const std::vector<std::string> kLaterCommands = {"compare", "gate", "baseline", "tune", "explain"};
+const std::vector<std::string> kLaterCommands = {"tune", "explain"};
 const std::vector<std::string> kLaterFlags = {"--cell", "--profile"};
 
 // --- commands of a few lines ---------------------------------------------------------------------------------------------------
@@ -125,6 +127,31 @@ int main_command(const std::vector<std::string>& words) {
   merge->add_option("files", files, "records of run --shard i/n, all n of them")->required();
   merge->add_option("--out", out, "record to write")->required();
   merge->add_flag("--json", json, "for programs");
+  GateFlags gate_flags;
+  CLI::App* gate = app.add_subcommand("gate", "verdict on a record against baselines, case by case");
+  gate->add_option("record", gate_flags.record, "record to judge, with its .again files")->required();
+  gate->add_option("--baseline", gate_flags.baselines, "record, folder of records or saved name; repeatable, each is judged by itself")
+      ->required()
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  gate->add_option("--calibration", gate_flags.calibration, "A/A runs that tell the noise [those of the baseline]");
+  gate->add_option("--policy", gate_flags.policy, "margins and thresholds (TOML) [as in harness/gate.toml]");
+  gate->add_flag("--lenient", gate_flags.lenient, "a baseline or case that is not there is noted, not refused");
+  gate->add_flag("--replay", gate_flags.replay, "from the files alone: nothing is run again");
+  gate->add_option("--junit", gate_flags.junit, "JUnit XML to write");
+  gate->add_option("--markdown", gate_flags.markdown, "Markdown to write");
+  gate->add_flag("--json", gate_flags.json, "for programs");
+  std::string a, b;
+  CLI::App* compare = app.add_subcommand("compare", "ratios of times, B over A, with intervals");
+  compare->add_option("a", a, "record, folder of records or saved name")->required();
+  compare->add_option("b", b, "the same")->required();
+  compare->add_flag("--json", json, "for programs");
+  std::string action, name_of_baseline;
+  CLI::App* baseline = app.add_subcommand("baseline", "save NAME FILE... (3 or more A/A runs tell the noise) | list | show NAME");
+  baseline->add_option("action", action, "save | list | show")->required();
+  baseline->add_option("name", name_of_baseline, "of the baseline");
+  baseline->add_option("files", files, "records to save");
+  baseline->add_flag("--json", json, "for programs");
   bool trivial = false;
   CLI::App* selftest = app.add_subcommand("selftest", "every seeded fault and the check that catches it");
   selftest->add_flag("--trivial", trivial,
@@ -164,6 +191,9 @@ int main_command(const std::vector<std::string>& words) {
   if (name == "list") return list_command(what, json);
   if (name == "report") return report_command(files, out, json);
   if (name == "merge") return merge_command(files, out, json);
+  if (name == "gate") return gate_command(gate_flags, command);
+  if (name == "compare") return compare_command(a, b, json);
+  if (name == "baseline") return baseline_command(action, name_of_baseline, files, json);
   if (name == "selftest") return selftest_command(trivial, json);
   return info_command(json);
 }

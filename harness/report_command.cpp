@@ -6,17 +6,11 @@
 
 #include "harness/commands.hpp"
 #include "harness/exit_codes.hpp"
+#include "harness/shell_words.hpp"
 
 namespace prnn {
 
 namespace fs = std::filesystem;
-
-std::string quoted(const std::string& word) {
-  if (!word.empty() && word.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=,./:@%") == std::string::npos) return word;
-  std::string text = "'";
-  for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
-}
 
 Page make_report(const std::vector<std::string>& files, const std::string& out) {
   const fs::path script = home_directory() / "plots" / "report.py";

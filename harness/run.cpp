@@ -16,6 +16,7 @@
 #include "harness/exit_codes.hpp"
 #include "harness/plan.hpp"
 #include "harness/progress.hpp"
+#include "harness/shell_words.hpp"
 #include "harness/supervisor.hpp"
 #include "harness/sweep.hpp"
 #include "harness/timer.hpp"
