@@ -26,6 +26,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr double kStart_s = 30;          // before a program that is alive says so, beyond the patience with a case: it opens the device and measures its rates
 constexpr double kSaveEvery_s = 5;       // of what is already in the record and only grows
 constexpr int kMostSamples = 20;         // a visit
 constexpr std::int64_t kVisitPairs = 5;  // of each case, over all processes, at least; of each process 2 at least, so that both orders occur
@@ -266,7 +267,7 @@ class Session {
     const int first = static_cast<int>(random.below(2));  // who starts first may have better luck
     std::unique_ptr<Measurer> started[2];
     for (const int i : {first, 1 - first}) {
-      started[i] = std::make_unique<Measurer>(sides_[i].program, words(i), patience_s(suite_), orders(i));
+      started[i] = std::make_unique<Measurer>(sides_[i].program, words(i), kStart_s + patience_s(suite_), orders(i));
       started[i]->advance();  // alone on the machine until its first group is ready
     }
     introduce();

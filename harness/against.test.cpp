@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "harness/measurer.hpp"
 #include "harness/program_test.hpp"
 #include "harness/record.hpp"
 #include "harness/statistics.hpp"
@@ -115,8 +116,17 @@ TEST_F(Against, WhatIsNoPrnnIsOneLine) {
 }
 
 TEST_F(Against, AProgramThatHangsIsKilled) {
-  put("suite.toml", std::string(kSmall) + "cache = \"hot\"\nlimits = { case_s = 0.6, reference_s = 0.1 }\n");
-  fails(script("hangs", "sleep 60"), 64, "hangs: no sign of life for 1.3 s; it was killed");
+  const std::string hangs = script("hangs", "exec sleep 60");
+  const auto start = std::chrono::steady_clock::now();
+  Measurer measurer(hangs, {}, 0.5, {});
+  try {
+    measurer.advance();
+    FAIL();
+  } catch (const ProgramFailed& error) {
+    EXPECT_EQ(error.what(), "--against: " + hangs + ": no sign of life for 0.5 s; it was killed; expected a prnn that takes turns");
+    EXPECT_EQ(error.code, 64);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
 }
 
 TEST_F(Against, AProgramThatGivesUpHalfwayLeavesWholeRecords) {

@@ -101,7 +101,9 @@ std::vector<Rate> rates(const std::vector<Trial>& trials) {
   for (const Trial& trial : trials) by_damage[trial.damage].push_back(&trial);
   std::vector<Rate> list;
   for (const auto& [damage, of_damage] : by_damage) {
-    const auto count = [&, &of = of_damage](auto&& seen) { return static_cast<std::int64_t>(std::count_if(of.begin(), of.end(), [&](const Trial* trial) { return seen(*trial); })); };
+    const auto count = [&, &of = of_damage](auto&& seen) {
+      return static_cast<std::int64_t>(std::count_if(of.begin(), of.end(), [&](const Trial* trial) { return seen(*trial); }));
+    };
     const auto failed = [](const Trial& trial) { return trial.exit_code != 0 && trial.exit_code != 4; };
     const std::int64_t all = std::ssize(of_damage);
     if (damage == "none") {

@@ -57,11 +57,12 @@ TEST(Rates, OfTheSameAgainstItselfAreFalseAlarmsAndInconclusiveGates) {
 }
 
 TEST(Rates, OfASlowdownAreByTheLengthOfALaunchAndOfTheDamagedSolver) {
-  const std::vector<Trial::Case> cases = {{"x/a", "slower", 9e-6}, {"x/a/p=1", "pass", 10e-6}, {"y/a", "slower", 49e-6}, {"z/a", "inconclusive", 50e-6}, {"w/a", "slower", 1.0},
-                                          {"v/a", "slower", 0},    {"x/ab", "slower", 1.0},    {"a/b", "slower", 1.0}};
+  const std::vector<Trial::Case> cases = {{"x/a", "slower", 9e-6}, {"x/a/p=1", "pass", 10e-6}, {"y/a", "slower", 49e-6}, {"z/a", "inconclusive", 50e-6},
+                                          {"w/a", "slower", 1.0},  {"v/a", "slower", 0},       {"x/ab", "slower", 1.0},  {"a/b", "slower", 1.0}};
   EXPECT_EQ(shown(rates({trial("slowdown=0.03:ab", 1, cases)})), "slowdown=0.03:ab, cases called slower, 50 us and more: 1/1; ");
-  EXPECT_EQ(shown(rates({trial("slowdown=0.03", 1, cases), trial("slowdown=0.03", 0, {{"x/a", "pass", 1.0}})})),
-            "slowdown=0.03, cases called slower, below 10 us: 1/1; slowdown=0.03, cases called slower, 10 to 50 us: 1/2; slowdown=0.03, cases called slower, 50 us and more: 3/5; ");
+  EXPECT_EQ(
+      shown(rates({trial("slowdown=0.03", 1, cases), trial("slowdown=0.03", 0, {{"x/a", "pass", 1.0}})})),
+      "slowdown=0.03, cases called slower, below 10 us: 1/1; slowdown=0.03, cases called slower, 10 to 50 us: 1/2; slowdown=0.03, cases called slower, 50 us and more: 3/5; ");
 }
 
 TEST(Rates, OfDamageToNumbersAreGatesThatFail) {
