@@ -80,7 +80,7 @@ std::vector<std::vector<double>> paired_visits(const CaseRecord& mine, const Cas
 class Judge {
  public:
   Judge(const Runs& candidate, const Runs& baseline, const std::vector<RecordFile>& partners, const Runs* calibration, const GatePolicy& policy)
-      : candidate_(candidate), baseline_(baseline), calibration_(calibration ? calibration->files : baseline.files), policy_(policy) {
+      : candidate_(candidate), baseline_(baseline), calibration_(calibration), policy_(policy) {
     for (const RecordFile& mine : candidate.files) {
       for (const std::vector<RecordFile>* list : {&baseline.files, &partners}) {
         for (const RecordFile& theirs : *list) {
@@ -95,8 +95,9 @@ class Judge {
   Compared time(const CaseVerdict& verdict) const {
     const std::string& id = verdict.case_id;
     const auto mine = rows_of(candidate_.files, id), theirs = rows_of(baseline_.files, id);
-    const std::vector<RunValue> calibration = times_of(rows_of(calibration_, id));
-    const RunNoise noise = noise_of(calibration, {times_of(mine), times_of(theirs)}, policy_.uncalibrated_noise);
+    const std::vector<RunValue> my_times = times_of(mine), their_times = times_of(theirs);
+    const std::vector<RunValue> calibration = calibration_ ? times_of(rows_of(calibration_->files, id)) : their_times;
+    const RunNoise noise = noise_of(calibration, {my_times, their_times}, policy_.uncalibrated_noise);
 
     std::vector<std::vector<double>> pairs;
     std::vector<const CaseRecord*> mine_paired, theirs_paired;
@@ -120,7 +121,7 @@ class Judge {
       fill(compared, compare_pairs(pairs, noise, most), log_clock(mine_paired), log_clock(theirs_paired));
     } else {
       compared.basis = fmt::format("{} against {} runs, {}", mine.size(), theirs.size(), basis_of(calibration));
-      fill(compared, compare_runs(times_of(mine), times_of(theirs), noise, 1 + runs_to_come), log_clock(mine), log_clock(theirs));
+      fill(compared, compare_runs(my_times, their_times, noise, 1 + runs_to_come), log_clock(mine), log_clock(theirs));
     }
     return compared;
   }
@@ -129,7 +130,7 @@ class Judge {
     const std::string& id = verdict.case_id;
     const std::vector<RunValue> mine = speedups_of(rows_of(candidate_.files, id), solver), theirs = speedups_of(rows_of(baseline_.files, id), solver);
     if (mine.empty() || theirs.empty()) return std::nullopt;
-    const std::vector<RunValue> calibration = speedups_of(rows_of(calibration_, id), solver);
+    const std::vector<RunValue> calibration = calibration_ ? speedups_of(rows_of(calibration_->files, id), solver) : theirs;
     Compared compared{.metric = "speedup over " + solver};
     compared.margin = policy_.speedup_margin;
     compared.basis = fmt::format("{} against {} runs, {}", mine.size(), theirs.size(), basis_of(calibration));
@@ -227,7 +228,7 @@ class Judge {
   }
 
   const Runs &candidate_, &baseline_;
-  const std::vector<RecordFile>& calibration_;
+  const Runs* calibration_;  // null: the runs of the baseline
   const GatePolicy& policy_;
   std::vector<std::pair<const RecordFile*, const RecordFile*>> turns_;
 };

@@ -69,7 +69,9 @@ const std::vector<Check>& checks() {
       {"layout", kTests, "Offsets/*"},
       {"draws", kTests, "Draws.* Philox.* RecurrenceOp.* RecurrenceOnADevice.DrawsBitwiseWhatTheHostDraws"},
       {"scan", kTests, "AnAffineMap.* TheBlockScan.* TheSegmentedOperator.* -TheBlockScan.*AtEveryLength"},
-      {"statistics", kTests, "CentreAndSpread.* MedianInterval.* MedianRatio.IsNumerator* MedianRatio.Takes* RelativeHalfWidth.* Plateau.*"},
+      {"statistics", kTests,
+       "CentreAndSpread.* MedianInterval.* MedianRatio.IsNumerator* MedianRatio.Takes* RelativeHalfWidth.* Plateau.* "
+       "ComparedRuns.* ComparedPairs.* FalseDiscoveryControl.* Times.* ClockCycles.* ProgramsThatTookTurns.*"},
       {"record", kTests, "Record.* RecordFile.* Resume.* ExitCode.* Provenance.*"},
       {"sweep", kTests, "SweepTest.* Speedups.* Plan.* Verdicts.* PassBothOfAnyTwo.* TimerTest.* SetsTest.* -*.TheReferenceOfGradientsTakesNoTime*"},
       {"auto", kTests, "MeasuredTable.* PredictedTime.* Ranked.* Choose.*"},
