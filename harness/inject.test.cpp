@@ -132,7 +132,7 @@ class InjectProgram : public Program {};
 
 TEST_F(InjectProgram, SaysSoAndStaysOutOfResults) {
   refused("run small.toml --inject slowdown=x", "--inject slowdown=x: expected a share");
-  refused("run small.toml --inject slow=1", "--inject slow=1: unknown damage 'slow'; did you mean 'slowdown'?");
+  refused("run small.toml --inject slowdwn=1", "--inject slowdwn=1: unknown damage 'slowdwn'; did you mean 'slowdown'?");
   refused("verify small.toml --inject truncate=4", "prnn verify: unknown flag '--inject'");
   refused("run small.toml --inject truncate=4 --out '" PRNN_SOURCE_DIR "/results/small/x.jsonl'", "--inject truncate=4: expected --out outside of");
   const std::string words = "run small.toml --device cpu --no-report --out r.jsonl ";

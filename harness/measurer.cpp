@@ -133,9 +133,10 @@ void Measurer::finish() {
 bool Measurer::begun_anew(const Json& said) {
   if (said.contains("hello")) {
     if (said.at("hello") != kTurnsVersion) fail(fmt::format("it takes turns by version {} of the rules, not {}", said.at("hello").dump(), kTurnsVersion));
+    const Provenance head = provenance(said.at("head"));
     greeted_ = true;
     ready_ = false;
-    say({{"begin", orders_.begin(provenance(said.at("head")))}});
+    say({{"begin", orders_.begin(head)}});
     return true;
   }
   if (said.contains("plan")) {
