@@ -21,6 +21,13 @@ std::filesystem::path build_directory();
 /// Where 50-digit truths are kept: $PRNN_CACHE, else build/reference.
 std::filesystem::path cache_directory();
 
+struct Page {
+  int status = 5;    // an exit code
+  std::string said;  // its path, or one line on what went wrong
+};
+/// plots/report.py in a process of its own: Python and matplotlib are not needed to measure. out: directory; empty: that of the first record.
+Page make_report(const std::vector<std::string>& files, const std::string& out);
+
 struct GateFlags {
   std::string record, policy, calibration, junit, markdown;  // empty: not given
   std::vector<std::string> baselines;                        // names, records or folders

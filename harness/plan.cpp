@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 #include <algorithm>
-#include <charconv>
 #include <functional>
 #include <regex>
 #include <unordered_map>
@@ -165,7 +164,8 @@ void add_baselines(const Suite& suite, Group& group) {
 
 std::string undefined_combination(const std::string& why) { return std::string(kUndefined) + why; }
 std::string too_large(const std::string& why) { return std::string(kMemory) + why; }
-bool excused(std::string_view reason) { return reason.starts_with(kUndefined) || reason.starts_with(kMemory); }
+bool is_undefined(std::string_view reason) { return reason.starts_with(kUndefined); }
+bool excused(std::string_view reason) { return is_undefined(reason) || reason.starts_with(kMemory); }
 
 std::int64_t Group::bytes() const {
   std::int64_t tensors = 0, workspaces = 0;
@@ -185,17 +185,6 @@ std::string readable_bytes(std::int64_t bytes) {
   const char* unit = "KMGTPE";
   for (value /= 1024; value >= 1024; value /= 1024) ++unit;
   return fmt::format("{:.1f} {}iB", value, *unit);
-}
-
-std::pair<int, int> parse_shard(std::string_view text) {
-  int shard = 0, shards = 0;
-  const char* end = text.data() + text.size();
-  const auto [slash, first_error] = std::from_chars(text.data(), end, shard);
-  if (first_error == std::errc() && slash != end && *slash == '/') {
-    const auto [last, second_error] = std::from_chars(slash + 1, end, shards);
-    if (second_error == std::errc() && last == end && 1 <= shard && shard <= shards) return {shard, shards};
-  }
-  throw BadInput(fmt::format("--shard {}: expected i/n with 1 <= i <= n, such as 2/8", text));
 }
 
 std::function<bool(const std::string&)> name_filter(std::string_view flag, const std::string& expression) {
@@ -224,12 +213,8 @@ std::vector<Group> make_plan(const Suite& suite, const PlanOptions& options) {
     std::erase_if(groups, [](const Group& group) { return group.cases.empty(); });
     if (groups.empty()) throw BadInput(fmt::format("--only {}: matches none of the {} cases of {}", options.only, count, suite.path));
   }
-  std::vector<Group> mine;
-  for (std::size_t i = 0; i < groups.size(); ++i) {
-    if (i % static_cast<std::size_t>(options.shards) + 1 == static_cast<std::size_t>(options.shard)) mine.push_back(std::move(groups[i]));
-  }
-  for (Group& group : mine) fit(group, options.free_bytes);
-  return mine;
+  for (Group& group : groups) fit(group, options.free_bytes);
+  return groups;
 }
 
 }  // namespace prnn

@@ -210,32 +210,6 @@ TEST(Plan, KeepsOnlyWhatTheExpressionFindsInTheCaseId) {
   EXPECT_THROW(plan("", options), BadInput);
 }
 
-TEST(Plan, DealsWholeGroupsToShards) {
-  const std::string rest = "seq_len = [1, 2, 3, 4, 5]";
-  std::vector<std::string> joined;
-  for (int shard = 1; shard <= 3; ++shard) {
-    PlanOptions options;
-    options.shard = shard;
-    options.shards = 3;
-    const auto groups = plan(rest, options);
-    EXPECT_EQ(groups.size(), shard == 3 ? 1u : 2u);
-    for (const Group& group : groups) EXPECT_EQ(group.cases.size(), 2u);
-    const auto ids = case_ids(groups);
-    joined.insert(joined.end(), ids.begin(), ids.end());
-  }
-  auto all = case_ids(plan(rest));
-  std::sort(all.begin(), all.end());
-  std::sort(joined.begin(), joined.end());
-  EXPECT_EQ(joined, all);
-}
-
-TEST(Plan, ReadsShards) {
-  EXPECT_EQ(parse_shard("1/1"), std::make_pair(1, 1));
-  EXPECT_EQ(parse_shard("2/8"), std::make_pair(2, 8));
-  EXPECT_EQ(parse_shard("8/8"), std::make_pair(8, 8));
-  for (const char* bad : {"", "1", "/", "0/2", "3/2", "1/", "/2", "a/b", "1/2x", "1/2/3", "-1/2"}) EXPECT_THROW(parse_shard(bad), BadInput) << bad;
-}
-
 TEST(Plan, GivesTextProblemsTheirText) {
   const Suite s =
       parse_suite(PRNN_SOURCE_DIR "/suites/t.toml", "title = \"t\"\ncells = \"gru_diag\"\nsolvers = \"seq_fused\"\nregime = [\"text\", \"paper\"]\ntext_file = \"../LICENSE\"");

@@ -378,7 +378,7 @@ int open_record(const std::string& path, int flags) {
 }
 
 /// What is no UTF-8 (a path may be anything) is replaced: a row is never lost for a letter.
-std::string line_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
+std::string line_of_json(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 bool is_record(const Json& json, const char* kind) {
   if (!json.is_object()) return false;
@@ -484,6 +484,7 @@ Json to_json(const Provenance& p) {
   json["error_factor"] = kErrorFactor;  // a row passes up to this x its bound: drawn by plots/
   json["fingerprint"] = p.fingerprint;
   json["text"] = p.text.empty() ? Json(nullptr) : Json(p.text);
+  json["shard"] = p.shard ? to_json(*p.shard) : Json(nullptr);
   json["interleaved_with"] = nullptr;
   if (p.interleaved_with) {
     const auto& [session, side, program, commit] = *p.interleaved_with;
@@ -511,6 +512,7 @@ Provenance provenance(const Json& json) {
   suite("path", p.suite_path), suite("sha256", p.suite_sha256), suite("text", p.suite_text);
   head("order_seed", p.order_seed), head("copy_bytes_per_s", p.copy_bytes_per_s), head("launch_s", p.launch_s), head("fingerprint", p.fingerprint);
   if (!head.at("text").is_null()) head("text", p.text);
+  if (json.contains("shard") && !json.at("shard").is_null()) p.shard = shard(json.at("shard"));
   head.newer("interleaved_with", p.interleaved_with);
   if (json.contains("inject")) head.text("inject", p.inject);
   return p;
@@ -561,31 +563,58 @@ RecordWriter::~RecordWriter() {
   if (file_ >= 0) ::close(file_);
 }
 
-void RecordWriter::write(const Provenance& head) { write_text(line_of(to_json(head))); }
+std::string line_of(const CaseRecord& row) { return line_of_json(to_json(row)); }
+std::string line_of(const Provenance& head) { return line_of_json(to_json(head)); }
+
+void RecordWriter::write(const Provenance& head) { write_text(line_of(head) + "\n"); }
 
 void RecordWriter::write(const std::vector<CaseRecord>& group) {
   std::string text;
-  for (const CaseRecord& row : group) text += line_of(to_json(row));
+  for (const CaseRecord& row : group) text += line_of(row) + "\n";
   write_text(text);
 }
 
 void RecordWriter::write_text(const std::string& text) { write_all(file_, path_, text); }
 
+void require_same_run(const std::string& path, const Provenance& theirs, const Provenance& now) {
+  const auto same = [&](const char* what, const std::string& their, const std::string& ours) {
+    if (their != ours) throw BadInput(fmt::format("--resume: {} is of another {} ({}); expected {}", path, what, their, ours));
+  };
+  const auto shard_text = [](const Provenance& p) { return p.shard ? fmt::format("{}/{} of plan {:.7}", p.shard->index, p.shard->count, p.shard->plan_sha256) : "the whole plan"; };
+  const auto kind = [](const Provenance& p) { return p.copy_bytes_per_s ? "timed" : "verified only"; };
+  same("suite", theirs.suite_sha256, now.suite_sha256);
+  same("machine or build", theirs.fingerprint, now.fingerprint);
+  same("commit", theirs.commit, now.commit);
+  same("text", Json(theirs.text).dump(), Json(now.text).dump());
+  same("shard", shard_text(theirs), shard_text(now));
+  same("kind of run", kind(theirs), kind(now));
+  same("injected damage", theirs.inject.empty() ? "none" : theirs.inject, now.inject.empty() ? "none" : now.inject);
+}
+
+void replace_record(const std::string& path, const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  const std::string beside = path + ".resume";
+  const int file = open_record(beside, O_CREAT | O_TRUNC);
+  try {
+    write_all(file, beside, text);
+  } catch (const DiskFull&) {
+    ::close(file);
+    ::unlink(beside.c_str());
+    throw;
+  }
+  ::close(file);
+  std::error_code error;
+  fs::rename(beside, path, error);
+  if (error) throw BadInput(fmt::format("{}: cannot be replaced: {}", path, error.message()));
+}
+
 Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan, bool keep_failed) {
   const Records records = read_records(path);
-  std::string kept = records.head_line.empty() ? line_of(to_json(now)) : records.head_line + "\n";  // killed before the first line was whole: start over
-  Resumed resumed{.groups = {}, .done = {}, .head = records.head_line.empty() ? now : records.head};
-  if (!records.head_line.empty()) {
-    const auto same = [&](const char* what, const std::string& theirs, const std::string& ours) {
-      if (theirs != ours) throw BadInput(fmt::format("--resume: {} is of another {} ({}); expected {}", path, what, theirs, ours));
-    };
-    same("suite", records.head.suite_sha256, now.suite_sha256);
-    same("machine or build", records.head.fingerprint, now.fingerprint);
-    same("commit", records.head.commit, now.commit);
-    same("text", Json(records.head.text).dump(), Json(now.text).dump());
-    const auto kind = [](const Provenance& p) { return p.copy_bytes_per_s ? "timed" : "verified only"; };
-    same("kind of run", kind(records.head), kind(now));
-  }
+  const bool headless = records.head_line.empty();  // killed before the first line was whole: start over
+  std::vector<std::string> kept = {headless ? line_of(now) : records.head_line};
+  Resumed resumed{.groups = {}, .done = {}, .head = headless ? now : records.head};
+  if (!headless) require_same_run(path, records.head, now);
   std::map<std::string, std::size_t> row_of;
   for (std::size_t i = 0; i < records.rows.size(); ++i) row_of[records.rows[i].case_id] = i;
 
@@ -604,23 +633,9 @@ Resumed resume(const std::string& path, const Provenance& now, std::vector<Group
     if (!whole) resumed.groups.push_back(std::move(group));
   }
   for (std::size_t i = 0; i < records.rows.size(); ++i) {
-    if (!again.contains(records.rows[i].case_id)) kept += records.lines[i] + "\n";
+    if (!again.contains(records.rows[i].case_id)) kept.push_back(records.lines[i]);
   }
-
-  // A new file takes the old one's name in one step: a kill here loses nothing.
-  const std::string beside = path + ".resume";
-  const int file = open_record(beside, O_CREAT | O_TRUNC);
-  try {
-    write_all(file, beside, kept);
-  } catch (const DiskFull&) {
-    ::close(file);
-    ::unlink(beside.c_str());
-    throw;
-  }
-  ::close(file);
-  std::error_code error;
-  fs::rename(beside, path, error);
-  if (error) throw BadInput(fmt::format("--resume {}: cannot be replaced: {}", path, error.message()));
+  replace_record(path, kept);  // a kill here loses nothing
   return resumed;
 }
 

@@ -11,10 +11,9 @@
 #include <vector>
 
 #include "harness/plan.hpp"
+#include "harness/shard.hpp"
 
 namespace prnn {
-
-using Json = nlohmann::ordered_json;
 
 /// No room left for the record, or a short write: exit code 5.
 struct DiskFull : std::runtime_error {
@@ -127,6 +126,7 @@ struct Provenance {
   std::optional<double> copy_bytes_per_s, launch_s;  // none: nothing was timed
   std::string fingerprint;
   std::map<std::string, std::string> text;  // regime text: file, package, bytes, sha256; empty: not used
+  std::optional<Shard> shard;               // none: the whole plan
   std::optional<Interleaved> interleaved_with;
   std::string inject;  // damage that was asked for, to try the gate with; empty: none
 };
@@ -169,13 +169,21 @@ class RecordWriter {
   int file_ = -1;
 };
 
+/// Refuses to go on in a record of another suite, text, machine, commit, shard or kind of run (BadInput).
+void require_same_run(const std::string& path, const Provenance& theirs, const Provenance& now);
+
+/// Replaces a record file in one step by these lines, without newlines; throws DiskFull, BadInput.
+void replace_record(const std::string& path, const std::vector<std::string>& lines);
+std::string line_of(const CaseRecord&);
+std::string line_of(const Provenance&);
+
 /// What is left to do of a plan. done: rows of the plan that are in the file and stay. head: of the file; its order seed and copy rate hold for the rows to come.
 struct Resumed {
   std::vector<Group> groups;
   std::vector<CaseRecord> done;
   Provenance head;
 };
-/// Prepares path to be continued: refuses a file of another suite, text, machine or commit, or one that was timed where now is not (BadInput); a group of the plan that is not whole in it,
+/// Prepares path to be continued, where it is of the same run; a group of the plan that is not whole in it,
 /// or has a row that is error or timeout, is to be run again, and its rows are taken out of the file (atomically).
 /// keep_failed: rows that are error or timeout stay, for a run that goes on by itself.
 Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan, bool keep_failed = false);

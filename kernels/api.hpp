@@ -140,6 +140,9 @@ class Machine {
   virtual Sample time(const std::function<void(Stream)>& launch, bool queued) = 0;
   /// Seconds of one launch inside a captured graph of `launches` of them (launch(stream, i), i = 0 .. launches-1); none where a graph cannot be captured.
   virtual std::optional<double> time_graph(const std::function<void(Stream, int)>& launch, int launches) = 0;
+  /// Damage that is asked for (harness/inject.hpp), queued on the stream: so many multiply-adds of one thread, each waiting for the one before; the low bits of every element set to 0.
+  virtual void spin(std::int64_t steps, Stream) = 0;
+  virtual void clear_low_bits(void* data, std::int64_t elements, Storage type, int bits, Stream) = 0;
   /// Observed processor clock now, MHz; none where it cannot be read.
   virtual std::optional<double> clock_mhz() = 0;
   /// Best of the library's copy and a copy kernel of ours over >= 1 GiB (cpu: 4 x last-level cache), bytes read + written a second. Measured once.

@@ -175,6 +175,25 @@ Sample HostMachine::time(const std::function<void(Stream)>& launch, bool) {
   return {taken_s, taken_s};
 }
 
+void HostMachine::spin(std::int64_t steps, Stream) {
+  double x = 1;
+  for (std::int64_t i = 0; i < steps; ++i) {
+    x = x * 0.5 + 0.5;
+    asm volatile("" : "+x"(x));  // else the compiler sees that it stays 1
+  }
+}
+
+void HostMachine::clear_low_bits(void* data, std::int64_t elements, Storage type, int bits, Stream) {
+  auto* words = static_cast<unsigned char*>(data);
+  const std::int64_t size = size_of(type);
+  for (std::int64_t i = 0; i < elements; ++i) {
+    std::uint64_t element = 0;  // of a little-endian machine, as all are that it is built for
+    std::memcpy(&element, words + i * size, static_cast<std::size_t>(size));
+    element = element >> bits << bits;
+    std::memcpy(words + i * size, &element, static_cast<std::size_t>(size));
+  }
+}
+
 double HostMachine::copy_bytes_per_s() {
   if (copy_bytes_per_s_ > 0) return copy_bytes_per_s_;
   const std::int64_t bytes = 4 * last_level_cache_bytes();
