@@ -6,6 +6,7 @@ solvers through the C interface, and of the peers in frameworks.py. Every result
 Exit status: as `prnn run` (0, 2 wrong, 3 not converged, 5 error, 64 bad input). Without torch the peers' rows are skipped, with the reason."""
 
 import argparse
+import dataclasses
 import pathlib
 import shlex
 import sys
@@ -69,6 +70,19 @@ def groups_of(plan):
     return list(groups.items())
 
 
+@dataclasses.dataclass
+class Prepared:
+    """A case that can be launched. launch() -> outputs by name; unpack: of them the tensors of the pass, in our layout; outcome() after the last launch; judge: of a peer
+    that computes another function."""
+
+    tensors: dict
+    launch: callable
+    outcome: callable
+    queued: bool
+    unpack: callable = dict
+    judge: callable = None
+
+
 class Group:
     """One problem: its tensors, drawn; the truth; a row for every solver and peer."""
 
@@ -81,7 +95,7 @@ class Group:
         return records.row_of(axes, self.session.suite, self.session.device, self.session.gpu_name, solver, self.group_id, case_id)
 
     def rows(self):
-        rows = [self.own(case) for case in self.cases if not case["skip"]]
+        rows = [self.own(case) for case in self.cases]
         if self.plain_id:
             axes = records.axes_of(self.plain_id)
             rows += [self.of_peer(axes, name) for name in self.session.peers if axes["pass"] in PASSES.get(name, ["forward"])]
@@ -100,6 +114,8 @@ class Group:
         axes = records.axes_of(case["case_id"])
         row = self.row(axes, axes["solver"], case["case_id"])
         row["expected_status"] = case["expected_status"]
+        if case["skip"]:
+            return skipped(row, case["skip"])
         if NO_TORCH:
             return skipped(row, records.UNDEFINED + NO_TORCH)
 
@@ -113,7 +129,7 @@ class Group:
                     row["policy"] = {"solver": plan.solver()}
                 return plan.outcome()
 
-            return tensors, lambda: launch() or tensors, outcome, True, None
+            return Prepared(tensors, lambda: launch() or tensors, outcome, queued=True)
 
         return self.finish(row, axes, prepare)
 
@@ -132,7 +148,7 @@ class Group:
             launch = peer.prepare(axes, tensors)
             if name == "torch_compiled":
                 row["policy"] = {"steps_a_call": peer.steps}
-            return tensors, launch, lambda: getattr(peer, "outcome", {}), peer.queued, getattr(peer, "judge", None)
+            return Prepared(tensors, launch, lambda: getattr(peer, "outcome", {}), peer.queued, getattr(peer, "unpack", dict), getattr(peer, "judge", None))
 
         return self.finish(row, axes, prepare)
 
@@ -140,17 +156,17 @@ class Group:
         """Times, then verifies what the last timed launch wrote."""
         session = self.session
         try:
-            tensors, launch, outcome, queued, own_judge = prepare()
+            case = prepare()
             last = {}
 
-            def timed():
-                last["outputs"] = launch()
+            def launch():
+                last["outputs"] = case.launch()
 
-            times = session.clock_of(axes).measure(timed, queued) if session.timed else timed()
+            times = session.clock_of(axes).measure(launch, case.queued) if session.timed else launch()
             session.clock.wait()
-            judged = {**tensors, **{name: tensor.contiguous() for name, tensor in last["outputs"].items()}}
-            (judge_by(own_judge) if own_judge else judge)(session, row, axes, judged)
-            describe(row, outcome())
+            judged = {**case.tensors, **{name: tensor.contiguous() for name, tensor in case.unpack(last["outputs"]).items()}}
+            (judge_by(case.judge) if case.judge else judge)(session, row, axes, judged)
+            describe(row, case.outcome())
             sizes = session.library.sizes(axes)
             row["bytes_min"], row["flops"] = sizes.bytes_min, sizes.flops
             if times and row["status"] == "ok":
