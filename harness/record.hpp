@@ -112,7 +112,7 @@ struct Provenance {
   std::uint64_t order_seed = 0;
   std::optional<double> copy_bytes_per_s, launch_s;  // none: nothing was timed
   std::string fingerprint;
-  std::map<std::string, std::string> text;  // regime text: file, package, bytes, sha256; empty: not used
+  std::map<std::string, std::string> text;  // regimes text and trained: file, package, bytes, sha256; empty: not used
 };
 
 /// What this build and computer know by themselves: time, commit, compiler, cpu, os, gpu, suite, fingerprint. The rest is the caller's.
