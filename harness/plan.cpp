@@ -135,7 +135,7 @@ void expand(const Grid& grid, const Suite& suite, const std::string& device, Col
   c.expect = grid.expect;
   turn(dials, 0, c, [&](const Case& complete) {
     Case named = complete;
-    if (named.problem.regime == "text") named.problem.text = suite.text_bytes;
+    if (reads_text(named.problem.regime)) named.problem.text = suite.text_bytes;
     name(named);
     collector.add(named);
   });

@@ -125,7 +125,7 @@ struct Provenance {
   std::uint64_t order_seed = 0;
   std::optional<double> copy_bytes_per_s, launch_s;  // none: nothing was timed
   std::string fingerprint;
-  std::map<std::string, std::string> text;  // regime text: file, package, bytes, sha256; empty: not used
+  std::map<std::string, std::string> text;  // regimes text and trained: file, package, bytes, sha256; empty: not used
   std::optional<Shard> shard;               // none: the whole plan
   std::optional<Interleaved> interleaved_with;
   std::string inject;  // damage that was asked for, to try the gate with; empty: none

@@ -28,7 +28,7 @@ constexpr std::string_view kStatusNames[] = {"ok", "skipped", "wrong", "not_conv
 struct Later {
   std::string_view key, word;  // key "": the word is itself a key
 };
-constexpr Later kLater[] = {{"op", "reduction"}, {"scope", "layer"}, {"regime", "trained"}, {"policy", "unroll"}, {"", "jacobian"}};
+constexpr Later kLater[] = {{"op", "reduction"}, {"scope", "layer"}, {"policy", "unroll"}, {"", "jacobian"}};
 bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
 }
@@ -314,7 +314,7 @@ Entry entry_of(const Override& override) {
 }
 
 std::shared_ptr<const std::vector<unsigned char>> read_text(const std::string& file, const std::string& where) {
-  if (file.empty()) refuse(where, "regime text: no text is installed; name one with text_file = \"path\"");
+  if (file.empty()) refuse(where, "regimes text and trained: no text is installed; name one with text_file = \"path\"");
   std::ifstream stream(file, std::ios::binary);
   std::error_code error;
   if (!std::filesystem::is_regular_file(file, error) || !stream) refuse(where, fmt::format("text_file '{}' cannot be read", file));
@@ -401,7 +401,8 @@ Suite parse_suite(const std::string& path, std::string text, const std::vector<O
     for (const TomlNode& node : points->elements) suite.grids.push_back(point_of(entries_of(node, "point", axes_and({"expect"})), base, node.where));
   }
 
-  const bool needs_text = std::any_of(suite.grids.begin(), suite.grids.end(), [](const Grid& grid) { return contains(grid.axes.regime, "text"); });
+  const bool needs_text =
+      std::any_of(suite.grids.begin(), suite.grids.end(), [](const Grid& grid) { return std::any_of(grid.axes.regime.begin(), grid.axes.regime.end(), reads_text); });
   if (needs_text) {
     // A relative path counts from the suite, so that the suite means the same from everywhere.
     if (suite.text_file.empty()) suite.text_file = default_text_file();

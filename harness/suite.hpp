@@ -58,8 +58,8 @@ struct Suite {
   std::vector<std::string> baselines;  // solver names; run in every group even where solvers leaves them out
   bool metric_error = true, metric_newton = true, metric_time = true;
   std::string protocol = "ours";                                 // ours | paper: 20 warm-ups, then the minimum of 100
-  std::string text_file;                                         // regime text; empty: what the set-up installed
-  std::shared_ptr<const std::vector<unsigned char>> text_bytes;  // read when a grid has regime text, else null
+  std::string text_file;                                         // regimes text and trained; empty: what the set-up installed
+  std::shared_ptr<const std::vector<unsigned char>> text_bytes;  // read when a grid has such a regime, else null
   Limits limits;
 };
 

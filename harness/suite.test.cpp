@@ -209,7 +209,6 @@ TEST(SuiteRefusal, NamesTheNearestKeyOrValue) {
 TEST(SuiteRefusal, KeepsWhatLaterIssuesBringApartFromTypingErrors) {
   for (const auto& [line, what] : std::vector<std::pair<std::string, std::string>>{{"op = \"reduction\"", "op 'reduction'"},
                                                                                    {"scope = \"layer\"", "scope 'layer'"},
-                                                                                   {"regime = \"trained\"", "regime 'trained'"},
                                                                                    {"policy = { unroll = 4 }", "policy 'unroll'"},
                                                                                    {"jacobian = \"diag\"", "key 'jacobian'"}}) {
     EXPECT_EQ(refusal(line), "dir/t.toml:4: " + what + " is not part of this build yet");

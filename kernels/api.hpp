@@ -51,7 +51,7 @@ struct Problem {
   std::optional<int> iteration_limit;                      // none: adaptive, checked; n: exactly n, unchecked
   bool accumulate_da = false;                              // backward: da += instead of da =
   Policy policy;                                           // overrides of the shipped one
-  std::shared_ptr<const std::vector<unsigned char>> text;  // regime text: the bytes
+  std::shared_ptr<const std::vector<unsigned char>> text;  // regimes text and trained: the bytes
 };
 
 /// state: the h that pass backward is given. gradient: of the loss by h and last, given too. weight_sum: an output that the batch shares.
@@ -282,6 +282,8 @@ const std::vector<Op>& ops();
 const Op& find_op(std::string_view name);  // throws std::out_of_range
 /// Names of the regimes this build draws.
 std::vector<std::string> regime_names();
+/// Whether a regime's inputs are the bytes of Problem::text.
+bool reads_text(std::string_view regime);
 /// Changes whenever a drawn bit does (kGeneratorVersion): part of a record's fingerprint.
 int generator_version();
 

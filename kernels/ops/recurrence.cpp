@@ -16,6 +16,8 @@ struct CellFacts {
   Memory memory;
 };
 
+std::string untrained(const std::string& cell) { return "no model of " + cell + " has been trained"; }
+
 CellFacts facts_of(const std::string& name) {
   CellFacts facts{};
   with_cell(name, [&]<class Cell>() { facts = {Cell::kState, Cell::kWeights, Cell::kInputs, Cell::kGates, Cell::memory}; });
@@ -73,6 +75,7 @@ std::int64_t special(const Problem& p) { return steps(p) * (p.gates == "approx" 
 std::string why_not(const Problem& p) {
   if (p.scope != "kernel") return "scope '" + p.scope + "' is not part of this build yet";
   if (p.pass == "forward" && p.grad != "all") return "pass forward is given no gradients, so grad '" + p.grad + "' means nothing";
+  if (p.regime == "trained" && !trained_model(p.cell)) return untrained(p.cell);
   if (p.regime == "chaotic") {
     try {
       chaotic_draw(p.cell, regime_of(p), p.seed, 0);
@@ -106,14 +109,32 @@ void solve_forward(const Problem& p, Machine& machine, Tensors t) {
   machine.synchronise();  // before what it works with is gone
 }
 
+/// A model's tables, in the memory of whoever draws. weight_std draws the weights all the same.
+void use_model(DrawArguments& args, const Problem& p, std::int64_t channels, const double* inputs, const double* weights) {
+  args.trained_channels = channels;
+  args.trained_inputs = inputs;
+  args.trained_weights = p.weight_std ? nullptr : weights;
+}
+
 void draw(const Problem& p, Machine& machine, const Tensors& t) {
   DrawArguments args{regime_of(p), facts_of(p.cell).memory, p.seed, p.hidden, p.seq_len, nullptr, 0};
-  Buffer text, draws;
+  Buffer text, draws, trained_inputs, trained_weights;
   if (args.regime.text) {
     args.text_bytes = std::int64_t(p.text->size());
     text = Buffer(machine, args.text_bytes);
     machine.upload(text.data(), p.text->data(), args.text_bytes);
     args.text = text.as<unsigned char>();
+  }
+  if (args.regime.trained) {
+    const auto uploaded = [&](const std::vector<double>& values) {
+      Buffer buffer(machine, std::int64_t(values.size() * sizeof(double)));
+      machine.upload(buffer.data(), values.data(), buffer.bytes());
+      return buffer;
+    };
+    const TrainedModel& model = *trained_model(p.cell);
+    trained_inputs = uploaded(model.inputs);
+    trained_weights = uploaded(model.weights);
+    use_model(args, p, model.channels, trained_inputs.as<double>(), trained_weights.as<double>());
   }
   if (args.regime.chaotic) {
     const std::vector<std::uint16_t> of_channels = chaotic_draws(p.cell, args.regime, p.seed, p.hidden);
@@ -235,8 +256,10 @@ const std::vector<Op>& ops() {
 }
 
 std::vector<std::string> regime_names() {
-  return {"paper", "public", "corners", "fast_corners", "wide", "expansive", "chaotic", "long_memory", "slow_gates", "saturated", "huge", "impulses", "text"};
+  return {"paper", "public", "corners", "fast_corners", "wide", "expansive", "chaotic", "long_memory", "slow_gates", "saturated", "huge", "impulses", "text", "trained"};
 }
+
+bool reads_text(std::string_view regime) { return regime == "text" || regime == "trained"; }
 
 Regime regime_of(const Problem& p) {
   constexpr double kClip = 0.5, kShift = 6;
@@ -265,9 +288,11 @@ Regime regime_of(const Problem& p) {
   } else if (p.regime == "impulses") {
     regime.input_deviation = 60;
     regime.impulses = true;
-  } else if (p.regime == "text") {
-    if (!p.text || p.text->empty()) throw BadInput("regime 'text' needs the bytes of a text file");
+  } else if (reads_text(p.regime)) {
+    if (!p.text || p.text->empty()) throw BadInput("regime '" + p.regime + "' needs the bytes of a text file");
     regime.text = true;
+    regime.trained = p.regime == "trained";
+    if (regime.trained && !trained_model(p.cell)) throw BadInput(untrained(p.cell));
   } else if (p.regime != "paper") {
     throw BadInput("unknown regime '" + p.regime + "'");
   }
@@ -280,17 +305,23 @@ Regime regime_of(const Problem& p) {
 
 ChannelData draw_channel(const Problem& p, std::int64_t b, std::int64_t d) {
   ChannelData channel{p.cell, p.seq_len, {}, {}, {}};
-  const Regime regime = regime_of(p);
-  const unsigned char* text = p.text ? p.text->data() : nullptr;
-  const std::int64_t text_bytes = p.text ? std::int64_t(p.text->size()) : 0;
-  const int draw = regime.chaotic ? chaotic_draw(p.cell, regime, p.seed, d) : 0;
+  DrawArguments args{regime_of(p), facts_of(p.cell).memory, p.seed, p.hidden, p.seq_len, nullptr, 0};
+  if (args.regime.text) {
+    args.text = p.text->data();
+    args.text_bytes = std::int64_t(p.text->size());
+  }
+  if (args.regime.trained) {
+    const TrainedModel& model = *trained_model(p.cell);
+    use_model(args, p, model.channels, model.inputs.data(), model.weights.data());
+  }
+  const int draw = args.regime.chaotic ? chaotic_draw(p.cell, args.regime, p.seed, d) : 0;
   with_cell(p.cell, [&]<class Cell>() {
     AllStorages::for_each([&]<class T>() {
       if (storage_of<T> != p.storage) return;
-      for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(to_compute(drawn<T>(draw_weight(regime, p.seed, k, d, draw))));
-      for (int k = 0; k < Cell::kState; ++k) channel.initial.push_back(drawn<compute_t<T>>(draw_initial(regime, p.seed, b, k, d)));
+      for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(to_compute(drawn<T>(weight_of(args, k, d, draw))));
+      for (int k = 0; k < Cell::kState; ++k) channel.initial.push_back(drawn<compute_t<T>>(draw_initial(args.regime, p.seed, b, k, d)));
       for (std::int64_t l = 0; l < p.seq_len; ++l) {
-        for (int k = 0; k < Cell::kInputs; ++k) channel.inputs.push_back(to_compute(drawn<T>(draw_input(regime, Cell::memory, p.seed, b, l, k, d, p.seq_len, text, text_bytes))));
+        for (int k = 0; k < Cell::kInputs; ++k) channel.inputs.push_back(to_compute(drawn<T>(input_of(args, Cell::kInputs, b, l, k, d))));
       }
     });
   });

@@ -9,6 +9,7 @@
 #include "kernels/api.hpp"
 #include "kernels/cells/layout.hpp"
 #include "kernels/fault.hpp"
+#include "kernels/ops/trained.hpp"
 #include "kernels/primitives/draws.hpp"
 
 namespace prnn {
@@ -49,8 +50,24 @@ struct DrawArguments {
   std::int64_t hidden, seq_len;
   const unsigned char* text;  // [text_bytes], in the machine's memory
   std::int64_t text_bytes;
-  const std::uint16_t* draws = nullptr;  // [D], in the machine's memory: which draw of the weights each channel has; null: the first
+  const std::uint16_t* draws = nullptr;     // [D], in the machine's memory: which draw of the weights each channel has; null: the first
+  const double* trained_inputs = nullptr;   // [kTrainedBytes, kInputs, trained_channels], in the machine's memory: of a byte; null: drawn
+  const double* trained_weights = nullptr;  // [kWeights, trained_channels], likewise
+  std::int64_t trained_channels = 1;        // channel d has those of d modulo this
 };
+
+/// Weight k of channel d, in double before rounding to storage. draw: which of the channel's draws.
+PRNN_HD inline double weight_of(const DrawArguments& args, int k, std::int64_t d, int draw) {
+  if (args.trained_weights) return args.trained_weights[k * args.trained_channels + d % args.trained_channels];
+  return draw_weight(args.regime, args.seed, k, d, draw);
+}
+
+/// Pre-activation k, of `inputs`, of (b, l, d), likewise.
+PRNN_HD inline double input_of(const DrawArguments& args, int inputs, std::int64_t b, std::int64_t l, int k, std::int64_t d) {
+  if (!args.trained_inputs) return draw_input(args.regime, args.memory, args.seed, b, l, k, d, args.seq_len, args.text, args.text_bytes);
+  const int byte = text_byte(b, l, args.seq_len, args.text, args.text_bytes) % kTrainedBytes;
+  return args.trained_inputs[(byte * inputs + k) * args.trained_channels + d % args.trained_channels];
+}
 
 /// Element `index` of u [B, L, kInputs, D], a [kWeights, D], h0 or grad_last [B, kState, D], or grad_h [B, L, G, D]; T its storage type.
 template <class T>
@@ -58,12 +75,12 @@ PRNN_HD T draw_element(const DrawArguments& args, DrawStream stream, int compone
   const std::int64_t d = index % args.hidden, row = index / args.hidden;
   const int k = int(row % components);
   const std::int64_t outer = row / components;
-  if (stream == DrawStream::weight) return drawn<T>(draw_weight(args.regime, args.seed, k, d, args.draws ? args.draws[d] : 0));
+  if (stream == DrawStream::weight) return drawn<T>(weight_of(args, k, d, args.draws ? args.draws[d] : 0));
   if (stream == DrawStream::initial) return drawn<T>(draw_initial(args.regime, args.seed, outer, k, d));
   if (stream == DrawStream::last_gradient) return drawn<T>(draw_gradient(args.seed, stream, outer, 0, k, d));
   const std::int64_t b = outer / args.seq_len, l = outer % args.seq_len;
   if (stream == DrawStream::gradient) return drawn<T>(draw_gradient(args.seed, stream, b, l, k, d));
-  return drawn<T>(draw_input(args.regime, args.memory, args.seed, b, l, k, d, args.seq_len, args.text, args.text_bytes));
+  return drawn<T>(input_of(args, components, b, l, k, d));
 }
 
 /// Pointers of one problem; h0 and last are in compute type.

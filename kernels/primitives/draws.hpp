@@ -57,6 +57,7 @@ struct Regime {
   double memory_shift = 0;  // added to the memory gate's pre-activation, towards remembering
   bool random_h0 = false;
   bool text = false;      // inputs are an embedding of bytes
+  bool trained = false;   // weights and the bytes' inputs are those of a model (ops/trained.hpp)
   bool impulses = false;  // inputs are 0 but at is_impulse()
   bool chaotic = false;   // weights are drawn until they are (ops/chaotic.hpp)
 };
@@ -76,11 +77,16 @@ PRNN_HD inline double draw_weight(const Regime& regime, std::uint64_t seed, int 
   return w < -regime.weight_clip ? -regime.weight_clip : w > regime.weight_clip ? regime.weight_clip : w;
 }
 
-/// Pre-activation k of (b, l, d). text [text_bytes] is read only in regime text: byte (b L + l) mod text_bytes picks the embedding row.
+/// What a text [text_bytes] says at (b, l): byte (b L + l) mod text_bytes.
+PRNN_HD inline unsigned char text_byte(std::int64_t b, std::int64_t l, std::int64_t seq_len, const unsigned char* text, std::int64_t text_bytes) {
+  return text[(b * seq_len + l) % text_bytes];
+}
+
+/// Pre-activation k of (b, l, d). text is read only in regime text: its byte picks the embedding row.
 PRNN_HD inline double draw_input(const Regime& regime, Memory memory, std::uint64_t seed, std::int64_t b, std::int64_t l, int k, std::int64_t d, std::int64_t seq_len,
                                  const unsigned char* text, std::int64_t text_bytes) {
   if (regime.impulses && !is_impulse(l)) return 0;
-  const Philox bits = regime.text ? draw_bits(seed, DrawStream::embedding, 0, text[(b * seq_len + l) % text_bytes], k, d) : draw_bits(seed, DrawStream::input, b, l, k, d);
+  const Philox bits = regime.text ? draw_bits(seed, DrawStream::embedding, 0, text_byte(b, l, seq_len, text, text_bytes), k, d) : draw_bits(seed, DrawStream::input, b, l, k, d);
   const double u = double(normal_integer(bits)) * (regime.input_deviation / kNormalDeviation);
   return k == memory.input ? PRNN_ADD_RN(u, regime.memory_shift * memory.towards_remembering) : u;
 }
