@@ -37,6 +37,7 @@ constexpr int kSchema = 1;
 std::string default_reason(const std::string& field, const CaseRecord& row) {
   const auto is = [&](std::initializer_list<std::string_view> names) { return std::find(names.begin(), names.end(), field) != names.end(); };
   if (field == "weight_std") return "the regime's own";
+  if (is({"cell", "jacobian"})) return fmt::format("op {} has none", row.problem.op);
   if (field == "gpu_name") return "not run on a GPU";
   const std::string& ran = row.policy_solver.empty() ? row.solver : row.policy_solver;
   if (is({"rounds", "boundaries", "boundaries_failed"})) return ran + " has no segment boundaries";
@@ -129,6 +130,12 @@ class Writer {
     if (!solver.empty()) json_["policy"]["solver"] = solver;
     for (const auto& [key, value] : policy) json_["policy"][key] = value;
   }
+  /// What the op is done with: under the name of its axis, and null under the other.
+  void cell(const std::string& op, const std::string& name) {
+    const bool is_cell = std::none_of(ops().begin(), ops().end(), [&](const Op& known) { return known.name == op && known.axis == "jacobian"; });
+    text("cell", is_cell ? name : "");
+    text("jacobian", is_cell ? "" : name);
+  }
   void text(const char* name, const std::string& value) {  // empty: null
     if (value.empty()) null(name);
     else json_[name] = value;
@@ -183,6 +190,10 @@ class Reader {
       if (key == "solver") read(value, "policy.solver", solver);
       else read(value, "policy", policy[key]);
     }
+  }
+  void cell(const std::string&, std::string& name) {
+    text("cell", name);
+    if (name.empty()) (*this)("jacobian", name);  // older records have cells alone
   }
   void text(const char* name, std::string& value) {
     const Json& json = at(name);
@@ -281,7 +292,7 @@ void describe(auto&& field, Speedup& s) { field("ratio", s.ratio), field("ci95_l
 /// Every field of design section 3 but "record" and "compute", in its order.
 void describe(auto&& field, CaseRecord& row) {
   Problem& p = row.problem;
-  field("op", p.op), field("scope", p.scope), field("cell", p.cell), field("pass", p.pass), field("grad", p.grad), field("storage", p.storage);
+  field("op", p.op), field("scope", p.scope), field.cell(p.op, p.cell), field("pass", p.pass), field("grad", p.grad), field("storage", p.storage);
   field("batch", p.batch), field("hidden", p.hidden), field("seq_len", p.seq_len), field("regime", p.regime), field("weight_std", p.weight_std), field("h0", p.h0);
   field("seed", p.seed), field("gates", p.gates), field.iteration_limit(p.iteration_limit), field("cache", row.cache);
   field("suite", row.suite), field("device", row.device), field("gpu_name", row.gpu_name), field("solver", row.solver), field.policy(row.policy, row.policy_solver);

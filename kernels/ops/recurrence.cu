@@ -1,4 +1,4 @@
-// recurrence.cu: the loops of the op "recurrence" on a device: draw the inputs, judge every step, gather a channel.
+// recurrence.cu: the loops of the ops "recurrence" and "reduction" on a device: draw the inputs, judge every step, gather a channel.
 #include <algorithm>
 
 #include "kernels/ops/gradients.hpp"
@@ -135,10 +135,10 @@ std::vector<double> gather_column(const Problem& p, const Tensors::Item& item, s
 }
 
 [[maybe_unused]] static const bool registered_loops = [] {
-  AllCells::for_each([]<class Cell>() {
-    AllStorages::for_each([]<class T>() {
-      recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell>, &gradient_ratios<Cell>, &gather_column<T>});
-    });
+  AllStorages::for_each([]<class T>() {
+    AllCells::for_each(
+        []<class Cell>() { recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell>, &gradient_ratios<Cell>, &gather_column<T>}); });
+    AllScans::for_each([]<class Scan>() { recurrence_loops().push_back({kDevice, Scan::name, storage_of<T>, &draw_tensors<Scan, T>, &state_ratio<Scan>, nullptr, &gather_column<T>}); });
   });
   return true;
 }();

@@ -1,4 +1,5 @@
-// recurrence.hpp: the op "recurrence", h_l = f(h_{l-1}, u_l), and its gradients: how tensors are drawn and how every element of a result is judged.
+// recurrence.hpp: the ops "recurrence", h_l = f(h_{l-1}, u_l), with its gradients, and "reduction", f affine: how tensors are drawn and how every element of a
+// result is judged.
 // Element functions stand here once; recurrence.cpp loops over them on the host, recurrence.cu on a device.
 #pragma once
 
@@ -23,7 +24,7 @@ Regime regime_of(const Problem&);
 struct ChannelData {
   std::string cell;
   std::int64_t seq_len = 0;
-  std::vector<double> weights;  // [kWeights]
+  std::vector<double> weights;  // [kWeights]; of a scan 0
   std::vector<double> inputs;   // [L, kInputs]
   std::vector<double> initial;  // [kState]
 };
@@ -50,7 +51,14 @@ struct DrawArguments {
   const unsigned char* text;  // [text_bytes], in the machine's memory
   std::int64_t text_bytes;
   const std::uint16_t* draws = nullptr;  // [D], in the machine's memory: which draw of the weights each channel has; null: the first
+  int scan_state = 0;                    // the inputs are maps of so many components (op reduction); 0: pre-activations
 };
+
+/// Input k of step (b, l, d), in double before rounding to storage.
+PRNN_HD inline double draw_step_input(const DrawArguments& args, std::int64_t b, std::int64_t l, int k, std::int64_t d) {
+  if (args.scan_state > 0) return draw_map(args.scan_state, args.seed, b, l, k, d);
+  return draw_input(args.regime, args.memory, args.seed, b, l, k, d, args.seq_len, args.text, args.text_bytes);
+}
 
 /// Element `index` of u [B, L, kInputs, D], a [kWeights, D], h0 or grad_last [B, kState, D], or grad_h [B, L, G, D]; T its storage type.
 template <class T>
@@ -63,19 +71,19 @@ PRNN_HD T draw_element(const DrawArguments& args, DrawStream stream, int compone
   if (stream == DrawStream::last_gradient) return drawn<T>(draw_gradient(args.seed, stream, outer, 0, k, d));
   const std::int64_t b = outer / args.seq_len, l = outer % args.seq_len;
   if (stream == DrawStream::gradient) return drawn<T>(draw_gradient(args.seed, stream, b, l, k, d));
-  return drawn<T>(draw_input(args.regime, args.memory, args.seed, b, l, k, d, args.seq_len, args.text, args.text_bytes));
+  return drawn<T>(draw_step_input(args, b, l, k, d));
 }
 
 /// Pointers of one problem; h0 and last are in compute type.
 template <class T>
 struct RecurrenceTensors {
   const T* u;              // [B, L, kInputs, D]
-  const T* a;              // [kWeights, D]
+  const T* a;              // [kStoredWeights, D]; null: there are none
   const compute_t<T>* h0;  // [B, kState, D]
   T* h;                    // [B, L, kState, D]
   compute_t<T>* last;      // [B, kState, D]
 
-  explicit RecurrenceTensors(const Tensors& t) : u(t.data<T>("u")), a(t.data<T>("a")), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
+  explicit RecurrenceTensors(const Tensors& t) : u(t.data<T>("u")), a(t.find("a") ? t.data<T>("a") : nullptr), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
 };
 
 /// Pointers of one backward pass; edges and da are in compute type. h is the forward pass's as stored, an exact input.
@@ -117,12 +125,7 @@ struct BackwardTensors {
   PRNN_HD compute_t<T> grad_factor() const { return compute_t<T>(squares ? PRNN_FAULT(53, 2, 1) : 1); }
 
  private:
-  static const char* loss_tensor(const Tensors& t) {
-    for (const Tensors::Item& item : t.items) {
-      if (item.spec.name == "grad_h") return "grad_h";
-    }
-    return "h";
-  }
+  static const char* loss_tensor(const Tensors& t) { return t.find("grad_h") ? "grad_h" : "h"; }
 };
 
 /// What step l (0-based) of channel (b, d) is differentiated at: h_{l-1} as stored [kState], a [kWeights], u_l [kInputs]; in X, exact.
@@ -163,7 +166,7 @@ template <class Cell, class T>
 PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t, double gate_error, std::int64_t b, std::int64_t l, std::int64_t d) {
   constexpr int K = Cell::kState;
   double h_before[K], a[Cell::kWeights], u[Cell::kInputs], h[K];
-  for (int k = 0; k < Cell::kWeights; ++k) a[k] = to_compute(t.a[at.a(k, d)]);
+  for (int k = 0; k < Cell::kWeights; ++k) a[k] = k < kStoredWeights<Cell> ? double(to_compute(t.a[at.a(k, d)])) : 0;
   for (int k = 0; k < Cell::kInputs; ++k) u[k] = to_compute(t.u[at.u(b, l, k, d)]);
   for (int k = 0; k < K; ++k) {
     h_before[k] = l == 0 ? double(t.h0[at.edge(b, k, d)]) : double(to_compute(t.h[at.h(b, l - 1, k, d)]));
@@ -220,7 +223,7 @@ void for_each_drawn(const Problem& p, const Tensors& t, F&& fill) {
   const Layout<Cell> at = layout_of<Cell>(p);
   const std::int64_t edges = at.edge(p.batch, 0, 0);
   fill(t.data<T>("u"), DrawStream::input, Cell::kInputs, at.u(p.batch, 0, 0, 0));
-  fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
+  if (kStoredWeights<Cell> > 0) fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
   fill(t.data<compute_t<T>>("h0"), DrawStream::initial, Cell::kState, edges);
   if (p.pass == "forward") return;
   const int G = grad_components(p, Cell::kState);

@@ -30,7 +30,7 @@ PRNN_DEVICE void load_inputs(const T* p, std::int64_t hidden, compute_t<T> (&u)[
 
 template <class Cell, class T>
 PRNN_DEVICE void load_weights(const Layout<Cell>& at, const T* weights, std::int64_t d, compute_t<T> (&a)[Cell::kWeights]) {
-  PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) a[k] = load(weights + at.a(k, d));
+  PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) a[k] = k < kStoredWeights<Cell> ? load(weights + at.a(k, d)) : compute_t<T>(0);
 }
 
 /// The initial state of channel (b, d), guarded: NaN if it or a weight is not finite.

@@ -1,6 +1,6 @@
 // auto.cpp: no kernel of its own: runs the solver of the problem's pass, with the policy, whose measured times (auto_table.inc, which the program
 // carries) promise the fastest launch at the problem's sizes. Pass both is a choice for each pass (both.cpp). Compiles and measures nothing at run
-// time; what it chose is Run::solver() and Run::policy().
+// time; what it chose is Run::solver() and Run::policy(). Op reduction needs no table: scan_chained where it exists, else seq_fused.
 //   tensors: the choice's
 //
 // To fit the table anew, from the root of the tree, on the machines whose times it is to hold (it is replaced whole):
@@ -40,6 +40,11 @@ struct Shipped {
 };
 
 Choice choice_for(const Problem& p, std::string_view device, const std::optional<GpuInfo>& gpu) {
+  if (p.op == "reduction") {
+    const Solver* const chained = find_solver("scan_chained", device, p);
+    const Solver* const solver = chained ? chained : find_solver("seq_fused", device, p);
+    return {solver, p, solver->why_not(p)};
+  }
   static const Shipped shipped;
   if (!shipped.fault.empty()) return {nullptr, p, shipped.fault};
   return choose(shipped.table, p, device, gpu);
@@ -97,21 +102,24 @@ std::unique_ptr<Run> prepare(const Problem& p, Machine& machine) {
 }
 
 template <std::size_t kDevice>
-bool register_for() {
-  AllCells::for_each([]<class Cell>() {
-    for (const Storage storage : kStorages) {
-      for (const char* pass : {"forward", "backward"}) {
-        solvers().push_back({.name = kName,
-                             .device = kDevices[kDevice],
-                             .cell = Cell::name,
-                             .storage = storage,
-                             .pass = pass,
-                             .why_not = &why_not<kDevice>,
-                             .workspace_bytes = &workspace_bytes<kDevice>,
-                             .prepare = &prepare<kDevice>});
-      }
+void register_for(const char* cell, std::initializer_list<const char*> passes) {
+  for (const Storage storage : kStorages) {
+    for (const char* pass : passes) {
+      solvers().push_back({.name = kName,
+                           .device = kDevices[kDevice],
+                           .cell = cell,
+                           .storage = storage,
+                           .pass = pass,
+                           .why_not = &why_not<kDevice>,
+                           .workspace_bytes = &workspace_bytes<kDevice>,
+                           .prepare = &prepare<kDevice>});
     }
-  });
+  }
+}
+template <std::size_t kDevice>
+bool register_for() {
+  AllCells::for_each([]<class Cell>() { register_for<kDevice>(Cell::name, {"forward", "backward"}); });
+  AllScans::for_each([]<class Scan>() { register_for<kDevice>(Scan::name, {"forward"}); });
   return true;
 }
 
