@@ -127,7 +127,7 @@ std::string fitted_table(const std::vector<NamedRecords>& inputs, const FitOptio
     const Provenance& head = records.head;
     for (const CaseRecord& row : records.rows) {
       const std::string architecture = architecture_of(row, head);
-      if (!is_measurement(row) || architecture.empty() || row.problem.op != "recurrence") continue;
+      if (!is_measurement(row) || architecture.empty()) continue;
       const Problem& p = row.problem;
       const std::size_t rank = architectures(architecture);
       described[rank] = head.gpu && row.device == "cuda" ? fmt::format("{} {}", options.multiprocessors, head.gpu->name) : fmt::format("{} {}", head.cores, head.cpu);

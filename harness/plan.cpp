@@ -147,7 +147,9 @@ void expand(const Grid& grid, const Op& op, const Suite& suite, const std::strin
 
 /// A speedup needs its baseline in the group: one that `solvers` leaves out, or that is there at a fixed count only, is added as shipped.
 void add_baselines(const Suite& suite, Group& group) {
+  const std::vector<std::string> of_op = solver_names(group.cases.front().problem.op);
   for (const std::string& baseline : suite.baselines) {
+    if (std::find(of_op.begin(), of_op.end(), baseline) == of_op.end()) continue;
     const bool there = std::any_of(group.cases.begin(), group.cases.end(), [&](const Case& c) { return c.solver == baseline && c.skip.empty(); });
     if (there) continue;
     Case c = group.cases.front();

@@ -193,7 +193,7 @@ class Reader {
   }
   void cell(const std::string&, std::string& name) {
     text("cell", name);
-    if (name.empty()) (*this)("jacobian", name);  // older records have cells alone
+    if (name.empty() && json_.contains("jacobian")) text("jacobian", name);  // older records have cells alone
   }
   void text(const char* name, std::string& value) {
     const Json& json = at(name);

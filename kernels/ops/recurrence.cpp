@@ -189,6 +189,25 @@ double state_ratio_cpu(const Problem& p, Machine&, const Tensors& t) {
   return worst;
 }
 
+template <class Scan, class T>
+double scan_ratio_cpu(const Problem& p, Machine&, const Tensors& t) {
+  const Layout<Scan> at = layout_of<Scan>(p);
+  const RecurrenceTensors<T> tensors(t);
+  double worst = 0;
+#pragma omp parallel if (steps(p) > kStepsWorthThreads)
+  {
+    double mine = 0;
+#pragma omp for collapse(2) schedule(static) nowait
+    for (std::int64_t channel = 0; channel < at.channels(); ++channel) {
+      for (std::int64_t first = 0; first < p.seq_len; first += kScanJudged)
+        mine = max_or_nan(mine, scan_ratio<Scan, T>(at, tensors, channel / p.hidden, channel % p.hidden, first, std::min(first + kScanJudged, p.seq_len)));
+    }
+#pragma omp critical
+    worst = max_or_nan(worst, mine);
+  }
+  return worst;
+}
+
 template <class Cell, class T>
 LocalRatios gradient_ratios_cpu(const Problem& p, Machine&, const Tensors& tensors) {
   const Layout<Cell> at = layout_of<Cell>(p);
@@ -226,8 +245,8 @@ std::vector<double> gather_cpu(const T* data, std::int64_t first_row, std::int64
 }
 
 template <class Cell, class T>
-void register_loops(LocalRatios (*gradient_ratios)(const Problem&, Machine&, const Tensors&)) {
-  recurrence_loops().push_back({"cpu", Cell::name, storage_of<T>, &draw_cpu<Cell, T>, &state_ratio_cpu<Cell, T>, gradient_ratios,
+void register_loops(double (*state_ratio)(const Problem&, Machine&, const Tensors&), LocalRatios (*gradient_ratios)(const Problem&, Machine&, const Tensors&)) {
+  recurrence_loops().push_back({"cpu", Cell::name, storage_of<T>, &draw_cpu<Cell, T>, state_ratio, gradient_ratios,
                                 [](const Problem& p, const Tensors::Item& item, std::int64_t first_row, std::int64_t rows, std::int64_t d, Machine&) {
                                   return item.spec.type == storage_of<T> ? gather_cpu(static_cast<const T*>(item.data), first_row, rows, p.hidden, d)
                                                                          : gather_cpu(static_cast<const compute_t<T>*>(item.data), first_row, rows, p.hidden, d);
@@ -236,8 +255,8 @@ void register_loops(LocalRatios (*gradient_ratios)(const Problem&, Machine&, con
 
 [[maybe_unused]] const bool registered = [] {
   AllStorages::for_each([]<class T>() {
-    AllCells::for_each([]<class Cell>() { register_loops<Cell, T>(&gradient_ratios_cpu<Cell, T>); });
-    AllScans::for_each([]<class Scan>() { register_loops<Scan, T>(nullptr); });
+    AllCells::for_each([]<class Cell>() { register_loops<Cell, T>(&state_ratio_cpu<Cell, T>, &gradient_ratios_cpu<Cell, T>); });
+    AllScans::for_each([]<class Scan>() { register_loops<Scan, T>(&scan_ratio_cpu<Scan, T>, nullptr); });
   });
   return true;
 }();

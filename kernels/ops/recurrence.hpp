@@ -162,8 +162,10 @@ PRNN_HD void guard_adjoint(const X (&h_before)[Cell::kState], const X (&a)[Cell:
 /// 2^-14, where f16 rounds to multiples of 2^-24, half of one, 2^-25 (the other types' 2^-134 and less is nothing beside g_l).
 /// gate_error: stated, of one gate.
 /// NaN where h_l is NaN without cause or is not NaN although it must be. After the last step the stored h must be `last` rounded once, to the bit.
+/// scale [kState]: u_c times it is added to the bound.
 template <class Cell, class T>
-PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t, double gate_error, std::int64_t b, std::int64_t l, std::int64_t d) {
+PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t, double gate_error, std::int64_t b, std::int64_t l, std::int64_t d,
+                           const double (&scale)[Cell::kState] = {}) {
   constexpr int K = Cell::kState;
   double h_before[K], a[Cell::kWeights], u[Cell::kInputs], h[K];
   for (int k = 0; k < Cell::kWeights; ++k) a[k] = k < kStoredWeights<Cell> ? double(to_compute(t.a[at.a(k, d)])) : 0;
@@ -186,11 +188,40 @@ PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t
       if (is_nan ? last == last : last != h[i]) return not_a_number<double>();
     }
     if (is_nan) continue;
-    double bound = g[i] + storing_error<T>(h[i]);
+    double bound = g[i] + unit_roundoff_v<compute_t<T>> * scale[i] + storing_error<T>(h[i]);
     for (int j = 0; j < K; ++j) bound += abs_jacobian[i][j] * storing_error<T>(h_before[j]);
     const double error = fabs(h[i] - f[i]);
     const double ratio = error == 0 ? 0 : error / bound;
     if (!(ratio <= worst)) worst = ratio;
+  }
+  return worst;
+}
+
+/// Steps of a scan that are judged one after the other, and steps before them that their scale is summed over too.
+inline constexpr std::int64_t kScanJudged = 256, kScanScale = 64;
+
+/// Test 1 of op reduction for steps first .. stop - 1 of channel (b, d). A scan composes maps in any order, so what it rounds is not h but parts of the sum
+/// that h is, which may cancel: rounding is in proportion to M_l = |J_l| M_{l-1} + |r_l|, the bound's scale (Higham 2002, "Accuracy and Stability of
+/// Numerical Algorithms", section 4.2, for sums). M is summed from kScanScale steps before `first` on: less than all, so the bound is the stricter.
+template <class Scan, class T>
+PRNN_HD double scan_ratio(const Layout<Scan>& at, const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t d, std::int64_t first, std::int64_t stop) {
+  constexpr int K = Scan::kState;
+  double scale[K] = {}, worst = 0;
+  std::int64_t l = first < kScanScale ? 0 : first - kScanScale;
+  if (l == 0) {
+    for (int i = 0; i < K; ++i) scale[i] = fabs(double(t.h0[at.edge(b, i, d)]));
+  }
+  for (; l < stop; ++l) {
+    double next[K];
+    for (int i = 0; i < K; ++i) {
+      next[i] = fabs(double(to_compute(t.u[at.u(b, l, i * (K + 1) + K, d)])));
+      for (int j = 0; j < K; ++j) next[i] += fabs(double(to_compute(t.u[at.u(b, l, i * (K + 1) + j, d)]))) * scale[j];
+    }
+    for (int i = 0; i < K; ++i) scale[i] = next[i];
+    if (l < first) continue;
+    const double ratio = local_ratio<Scan>(at, t, 0, b, l, d, scale);
+    if (!(ratio <= worst)) worst = ratio;
+    if (ratio != ratio) return ratio;
   }
   return worst;
 }
