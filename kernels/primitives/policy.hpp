@@ -222,20 +222,22 @@ struct ChainedPolicy {
   bool operator==(const ChainedPolicy&) const = default;
 };
 
-inline constexpr int kMostChainedThreads = 512, kMostChainedChannels = 256;
-/// Steps a thread: their maps stay in registers, so that memory is read once; 64 registers leave every multiprocessor 1024 threads.
+inline constexpr int kMostChainedThreads = 256, kMostChainedChannels = 256;
+/// Steps a thread: their maps stay in registers, so that memory is read once; 80 registers leave every multiprocessor 768 threads, 96 KiB under way.
 PRNN_HD constexpr int chained_steps(int state, std::int64_t storage_bytes) {
   if (storage_bytes == 8) return state >= 2 ? 2 : 8;
   return state >= 2 ? 4 : 16;
 }
 
-/// Whole cache lines side by side, blocks no longer than the sequence. A team of four tiles a slot: what a tile reads of the others is a fraction of
-/// itself, and the chain from team to team, some 2 us a link, is shorter than memory takes for that much.
+/// Whole cache lines side by side, blocks no longer than the sequence. A team of at most 64 tiles: what a tile reads of the others is a fraction of itself, and the
+/// chain from team to team, some 2 us a link, is shorter than memory takes for that much. Few channels move little a step: their tiles are half as wide and
+/// twice as long.
 constexpr ChainedPolicy chained_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes) {
-  const std::int64_t channels = std::min<std::int64_t>(power_of_two_from(batch * hidden), storage_bytes == 2 ? 64 : 32);
+  const std::int64_t widest = batch * hidden <= 256 && seq_len >= 1 << 16 ? 16 : storage_bytes == 2 ? 64 : 32;
+  const std::int64_t channels = std::min<std::int64_t>(power_of_two_from(batch * hidden), widest);
   const std::int64_t threads = std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, chained_steps(state, storage_bytes))) * channels, 64, kMostChainedThreads);
-  const std::int64_t tile = threads / channels * chained_steps(state, storage_bytes), team = std::min<std::int64_t>(4 * threads / channels, 64);
-  return {int(threads), int(channels), int(std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, tile)), 1, team))};
+  const std::int64_t tile = threads / channels * chained_steps(state, storage_bytes);
+  return {int(threads), int(channels), int(std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, tile)), 1, 64))};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -351,7 +353,7 @@ inline ChainedPolicy chained_policy(const Problem& p, int state) {
 inline std::string chained_why_not(const Problem& p) {
   if (p.iteration_limit) return "scan_chained has no iterations to limit";
   std::string fault = policy_fault(
-      p.policy, "threads", [](std::int64_t n) { return is_power_of_two(n) && n >= 32 && n <= kMostChainedThreads; }, "must be 32, 64, 128, 256 or 512");
+      p.policy, "threads", [](std::int64_t n) { return is_power_of_two(n) && n >= 32 && n <= kMostChainedThreads; }, "must be 32, 64, 128 or 256");
   if (fault.empty()) {
     fault = policy_fault(
         p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChainedChannels; }, "must be a power of two up to 256");

@@ -85,7 +85,7 @@ PRNN_DEVICE void walk_steps(const Layout<Scan>& at, const RecurrenceTensors<T>& 
 }
 
 template <class Scan, class T>
-PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 1 : 2) scan_chained_kernel(Layout<Scan> at, RecurrenceTensors<T> t, Chain chain) {
+PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 2 : 3) scan_chained_kernel(Layout<Scan> at, RecurrenceTensors<T> t, Chain chain) {
   using C = compute_t<T>;
   constexpr int K = Scan::kState, I = Scan::kInputs, S = chained_steps(K, sizeof(T));
   using Map = Affine<C, K>;
@@ -106,9 +106,13 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 1 : 2) scan
 
   // Steps beyond the sequence have maps too; only such steps use them.
   C u[S][I];
-  const T* const from = t.u + at.u(place.b, own, 0, place.d);
+  const int left = int(at.seq_len - own < S ? at.seq_len - own : S);  // steps of this thread, or less than one
+  const T* from = t.u + at.u(place.b, own, 0, place.d);
   PRNN_UNROLL for (int s = 0; s < S; ++s) {
-    PRNN_UNROLL for (int k = 0; k < I; ++k) u[s][k] = own + s < at.seq_len ? load(from + (s * I + k) * at.hidden) : C(0);
+    PRNN_UNROLL for (int k = 0; k < I; ++k) {
+      u[s][k] = s < left ? load(from) : C(0);
+      from += at.hidden;
+    }
   }
   Map all = map_of<C, K>(u[0]);
   PRNN_UNROLL for (int s = 1; s < S; ++s) all = compose(all, map_of<C, K>(u[s]));
@@ -167,14 +171,15 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 1 : 2) scan
 
   const C no_weights[Scan::kWeights] = {};
   bool was_finite = own == 0 || all_finite(x.x);
-  T* const to = t.h + at.h(place.b, own, 0, place.d);
+  T* to = t.h + at.h(place.b, own, 0, place.d);
   PRNN_UNROLL for (int s = 0; s < S; ++s) {
-    if (own + s >= at.seq_len) continue;
+    if (s >= left) continue;
     C next[K];
     Scan::step(x.x, no_weights, u[s], next);
     PRNN_UNROLL for (int i = 0; i < K; ++i) {
       x.x[i] = next[i];
-      store_streaming(to + (s * K + i) * at.hidden, next[i]);
+      store_streaming(to, next[i]);
+      to += at.hidden;
     }
     if (was_finite && !all_finite(next)) {
       was_finite = false;
