@@ -93,8 +93,8 @@ CaseRecord full_row() {
 
 TEST(Record, HasEveryFieldOfTheContractInEveryRow) {
   const Json row = to_json(full_row());
-  const Json expected =
-      Json::parse(R"({"record":"case","op":"recurrence","scope":"kernel","cell":"lstm_cifg_diag","jacobian":null,"pass":"forward","grad":"all","storage":"f64","batch":2,"hidden":3,"seq_len":4,
+  const Json expected = Json::parse(
+      R"({"record":"case","op":"recurrence","scope":"kernel","cell":"lstm_cifg_diag","jacobian":null,"pass":"forward","grad":"all","storage":"f64","batch":2,"hidden":3,"seq_len":4,
     "regime":"wide","weight_std":0.25,"h0":"random","seed":18446744073709551615,"gates":"exact","iteration_limit":5,"cache":"hot","suite":"quick","device":"cuda","gpu_name":"H200","compute":"f64",
     "solver":"auto","policy":{"solver":"newton_fused","steps_a_thread":2,"threads":64},"group_id":"g","case_id":"c","status":"not_converged","expected_status":"wrong","reason":"why","null_reasons":{"jacobian":"op recurrence has none"},
     "time_s":{"median":1.0,"min":2.0,"mean":3.0,"mad":4.0,"ci95_low":5.0,"ci95_high":6.0,"samples":7,"method":"m"},"samples_s":[0.1,0.2],"time_graph_s":8.0,"graph_launches":9,"host_s":10.0,

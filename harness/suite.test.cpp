@@ -207,9 +207,8 @@ TEST(SuiteRefusal, NamesTheNearestKeyOrValue) {
 }
 
 TEST(SuiteRefusal, KeepsWhatLaterIssuesBringApartFromTypingErrors) {
-  for (const auto& [line, what] : std::vector<std::pair<std::string, std::string>>{{"scope = \"layer\"", "scope 'layer'"},
-                                                                                   {"regime = \"trained\"", "regime 'trained'"},
-                                                                                   {"policy = { unroll = 4 }", "policy 'unroll'"}}) {
+  for (const auto& [line, what] : std::vector<std::pair<std::string, std::string>>{
+           {"scope = \"layer\"", "scope 'layer'"}, {"regime = \"trained\"", "regime 'trained'"}, {"policy = { unroll = 4 }", "policy 'unroll'"}}) {
     EXPECT_EQ(refusal(line), "dir/t.toml:4: " + what + " is not part of this build yet");
   }
   EXPECT_EQ(refusal("", {{"scope", "layer"}}), "--set scope=layer: scope 'layer' is not part of this build yet");
@@ -276,7 +275,8 @@ TEST(SuiteRefusal, CatchesWhatIsNoSuite) {
   EXPECT_EQ(refusal_of_file("title = \"t\"\nsolvers = \"all\""), "dir/t.toml: missing cells");
   EXPECT_EQ(refusal_of_file("title = \"t\"\nop = \"reduction\"\nsolvers = \"all\""), "dir/t.toml: missing jacobian, which op 'reduction' needs");
   EXPECT_EQ(refusal_of_file("title = \"t\"\nop = [\"reduction\", \"recurrence\"]\njacobian = \"diag\"\nsolvers = \"all\""), "dir/t.toml: missing cells");
-  EXPECT_EQ(refusal_of_file("title = \"t\"\nop = \"reduction\"\ncells = \"gru_diag\"\njacobian = \"diag\"\nsolvers = \"all\""), "dir/t.toml:3: cells: no op of this suite takes it");
+  EXPECT_EQ(refusal_of_file("title = \"t\"\nop = \"reduction\"\ncells = \"gru_diag\"\njacobian = \"diag\"\nsolvers = \"all\""),
+            "dir/t.toml:3: cells: no op of this suite takes it");
   EXPECT_EQ(refusal_of_file("title = \"t\"\ncells = \"gru_diag\"\njacobian = \"diag\"\nsolvers = \"all\""), "dir/t.toml:3: jacobian: no op of this suite takes it");
   EXPECT_EQ(refusal_of_file("title = \"t\"\ncells = \"gru_diag\"\nsolvers = \"all\"\n[[point]]\nop = \"reduction\""), "dir/t.toml:4: missing jacobian, which op 'reduction' needs");
   EXPECT_TRUE(says(refusal_of_file("title = \"t\"\nop = \"reduction\"\njacobian = \"3x3\"\nsolvers = \"all\""), "dir/t.toml:3: unknown jacobian '3x3'", ""));

@@ -269,9 +269,8 @@ std::vector<RecurrenceLoops>& recurrence_loops() {
 }
 
 const std::vector<Op>& ops() {
-  static const std::vector<Op> list{
-      {"recurrence", "cells", &names_of<AllCells>, &tensors, &bytes_min, &flops, &special, &why_not, &draw, &local_ratios, &channel},
-      {"reduction", "jacobian", &names_of<AllScans>, &tensors, &bytes_min, &scan_flops, &special, &scan_why_not, &draw, &local_ratios, &channel}};
+  static const std::vector<Op> list{{"recurrence", "cells", &names_of<AllCells>, &tensors, &bytes_min, &flops, &special, &why_not, &draw, &local_ratios, &channel},
+                                    {"reduction", "jacobian", &names_of<AllScans>, &tensors, &bytes_min, &scan_flops, &special, &scan_why_not, &draw, &local_ratios, &channel}};
   return list;
 }
 
@@ -324,8 +323,8 @@ ChannelData draw_channel(const Problem& p, std::int64_t b, std::int64_t d) {
   const Regime regime = regime_of(p);
   const int draw = regime.chaotic ? chaotic_draw(p.cell, regime, p.seed, d) : 0;
   with_recurrence(p.cell, [&]<class Cell>() {
-    const DrawArguments args{regime, Cell::memory, p.seed, p.hidden, p.seq_len, p.text ? p.text->data() : nullptr, p.text ? std::int64_t(p.text->size()) : 0, nullptr,
-                             is_scan<Cell> ? Cell::kState : 0};
+    const DrawArguments args{
+        regime, Cell::memory, p.seed, p.hidden, p.seq_len, p.text ? p.text->data() : nullptr, p.text ? std::int64_t(p.text->size()) : 0, nullptr, is_scan<Cell> ? Cell::kState : 0};
     AllStorages::for_each([&]<class T>() {
       if (storage_of<T> != p.storage) return;
       for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(k < kStoredWeights<Cell> ? to_compute(drawn<T>(draw_weight(regime, p.seed, k, d, draw))) : 0);

@@ -152,9 +152,12 @@ std::vector<double> gather_column(const Problem& p, const Tensors::Item& item, s
 
 [[maybe_unused]] static const bool registered_loops = [] {
   AllStorages::for_each([]<class T>() {
-    AllCells::for_each(
-        []<class Cell>() { recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell>, &gradient_ratios<Cell>, &gather_column<T>}); });
-    AllScans::for_each([]<class Scan>() { recurrence_loops().push_back({kDevice, Scan::name, storage_of<T>, &draw_tensors<Scan, T>, &state_ratio<Scan>, nullptr, &gather_column<T>}); });
+    AllCells::for_each([]<class Cell>() {
+      recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell>, &gradient_ratios<Cell>, &gather_column<T>});
+    });
+    AllScans::for_each([]<class Scan>() {
+      recurrence_loops().push_back({kDevice, Scan::name, storage_of<T>, &draw_tensors<Scan, T>, &state_ratio<Scan>, nullptr, &gather_column<T>});
+    });
   });
   return true;
 }();

@@ -83,7 +83,8 @@ struct RecurrenceTensors {
   T* h;                    // [B, L, kState, D]
   compute_t<T>* last;      // [B, kState, D]
 
-  explicit RecurrenceTensors(const Tensors& t) : u(t.data<T>("u")), a(t.find("a") ? t.data<T>("a") : nullptr), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
+  explicit RecurrenceTensors(const Tensors& t)
+      : u(t.data<T>("u")), a(t.find("a") ? t.data<T>("a") : nullptr), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
 };
 
 /// Pointers of one backward pass; edges and da are in compute type. h is the forward pass's as stored, an exact input.
@@ -254,7 +255,7 @@ void for_each_drawn(const Problem& p, const Tensors& t, F&& fill) {
   const Layout<Cell> at = layout_of<Cell>(p);
   const std::int64_t edges = at.edge(p.batch, 0, 0);
   fill(t.data<T>("u"), DrawStream::input, Cell::kInputs, at.u(p.batch, 0, 0, 0));
-  if (kStoredWeights<Cell> > 0) fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
+  if (kStoredWeights < Cell >> 0) fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
   fill(t.data<compute_t<T>>("h0"), DrawStream::initial, Cell::kState, edges);
   if (p.pass == "forward") return;
   const int G = grad_components(p, Cell::kState);

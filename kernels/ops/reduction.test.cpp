@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "kernels/primitives/policy.hpp"
 #include "kernels/solvers/scan_testing.hpp"
@@ -123,6 +124,24 @@ TEST(Reduction, DiagonalMapsForgetSlowly) {
   EXPECT_NEAR(negative, 2048, 5 * 32);
 }
 
+/// Every length up to `most`, of the same maps: what is beyond is left alone.
+void expect_integers_up_to(const char* jacobian, std::int64_t most) {
+  Workbench bench(scan_problem(jacobian, Storage::f32, 1, 3, most), machine());
+  ScanInputs in = testing::integer_inputs(bench.problem, 1);
+  testing::put_scan<float>(bench, in);
+  const ScanTruth truth = testing::scan_truth(bench.problem, in);
+  const std::vector<float> states(truth.states.begin(), truth.states.end());
+  const std::size_t step = states.size() / std::size_t(most);
+  for (std::int64_t& seq_len = bench.problem.seq_len = 1; seq_len <= most; ++seq_len) {
+    EXPECT_FALSE(bench.solve("seq_fused").nonfinite);
+    const std::vector<float> h = bench.values<float>("h"), last = bench.values<float>("last");
+    const std::size_t known = std::size_t(seq_len) * step;
+    ASSERT_EQ(std::memcmp(h.data(), states.data(), known * sizeof(float)), 0) << jacobian << " L " << seq_len;
+    ASSERT_EQ(std::memcmp(last.data(), &states[known - step], step * sizeof(float)), 0) << jacobian << " L " << seq_len;
+    ASSERT_TRUE(known == h.size() || std::isnan(h[known])) << jacobian << " L " << seq_len;
+  }
+}
+
 template <class T>
 void expect_integers(const char* jacobian, std::int64_t seq_len) {
   Workbench bench(scan_problem(jacobian, storage_of<T>, 2, 3, seq_len), machine());
@@ -135,13 +154,9 @@ void expect_integers(const char* jacobian, std::int64_t seq_len) {
 }
 
 TEST(Reduction, IntegersAreExactAtEveryLength) {
-  for (std::int64_t seq_len = 1; seq_len <= 1100; ++seq_len) {
-    for (const char* jacobian : {"diag", "2x2"}) {
-      expect_integers<float>(jacobian, seq_len);
-      if (::testing::Test::HasFailure()) return;
-    }
-  }
   for (const char* jacobian : {"diag", "2x2"}) {
+    expect_integers_up_to(jacobian, 1100);
+    expect_integers<float>(jacobian, 300);
     expect_integers<double>(jacobian, 700);
     expect_integers<Bf16>(jacobian, 700);
     expect_integers<F16>(jacobian, 700);
@@ -178,7 +193,7 @@ TEST(Reduction, BothTestsPassTheSolverAndSeeASmallError) {
       EXPECT_EQ(right.verified_prefix, 600) << jacobian;
       double scale = 0;
       for (const double h : computed) scale = std::max(scale, std::fabs(h));
-      computed[computed.size() - 3] += 0.01 * scale;
+      computed[computed.size() - 3] += scale;  // more than 16 roundings of bf16
       EXPECT_FALSE(passes(judge(computed).ratio_forward.value())) << jacobian;
     }
   }
@@ -195,9 +210,10 @@ double ratio_after(const char* jacobian, const char* tensor, std::size_t index, 
 }
 
 TEST(Reduction, TheLocalTestSeesOneWrongNumberAnywhere) {
-  for (const std::size_t index : {0u, 1u, 255u * 2, 256u * 2 + 1, 257u * 2, 699u * 2}) EXPECT_GT(ratio_after("diag", "h", index, 1e-5), kErrorFactor) << index;
-  for (const std::size_t index : {0u, 2u, 3u, 255u * 4 + 1, 256u * 4 + 3, 699u * 4}) EXPECT_GT(ratio_after("2x2", "h", index, 1e-5), kErrorFactor) << index;
+  for (const std::size_t index : {0u, 1u, 255u * 2, 256u * 2 + 1, 257u * 2, 698u * 2}) EXPECT_GT(ratio_after("diag", "h", index, 1e-5), kErrorFactor) << index;
+  for (const std::size_t index : {0u, 2u, 3u, 255u * 4 + 1, 256u * 4 + 3, 698u * 4}) EXPECT_GT(ratio_after("2x2", "h", index, 1e-5), kErrorFactor) << index;
   EXPECT_TRUE(std::isnan(ratio_after("diag", "last", 1, 1e-3)));
+  EXPECT_TRUE(std::isnan(ratio_after("diag", "h", 699 * 2, 1e-3))) << "the stored state is no longer the last one";
 }
 
 TEST(Reduction, TheLocalBoundIsInProportionToWhatIsSummed) {
@@ -213,11 +229,15 @@ TEST(Reduction, TheLocalBoundIsInProportionToWhatIsSummed) {
   bench.put("h", h);
   bench.put("last", std::vector<float>{h.back()});
   EXPECT_NEAR(bench.ratio_local(), 16 / 3.5, 16 / 3.5 * 0x1p-18);
-  // An initial state counts as what it is, and only there.
-  maps[0] = 0;
-  bench.put("u", maps);
-  bench.solve("seq_fused");
-  EXPECT_EQ(bench.ratio_local(), 0);
+}
+
+TEST(Reduction, TheLocalBoundCountsTheInitialState) {
+  // h = 1 - 1 = 0 with M = 1 + 1: an error of 16 u is 16 u over u (0 + 2 + 1), the last for h0 and nothing for storing 0.
+  Workbench bench(scan_problem("diag", Storage::f32, 1, 1, 1), machine());
+  bench.put("u", std::vector<float>{1, -1});
+  bench.put("h0", std::vector<float>{1});
+  for (const char* tensor : {"h", "last"}) bench.put(tensor, std::vector<float>{0x1p-20f});
+  EXPECT_NEAR(bench.ratio_local(), 16.0 / 3, 1e-3);
 }
 
 TEST(Reduction, ANumberThatIsNotFiniteStaysInItsChannel) {
@@ -261,7 +281,7 @@ TEST(Reduction, AStateThatOverflowsIsNotANumberFromThereOn) {
 
 TEST(Reduction, AutoTakesTheSolverThatIsThere) {
   const Problem p = scan_problem("2x2", Storage::f32, 1, 4, 10);
-  const std::unique_ptr<Run> run = find_solver("auto", "cpu", p)->prepare(p, machine());
+  const std::unique_ptr<prnn::Run> run = find_solver("auto", "cpu", p)->prepare(p, machine());
   EXPECT_EQ(run->solver(), "seq_fused");
   const std::vector<std::string> names = solver_names("reduction");
   EXPECT_NE(std::find(names.begin(), names.end(), "auto"), names.end());

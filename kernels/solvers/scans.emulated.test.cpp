@@ -164,7 +164,7 @@ TEST(ScanChained, CompositionsMayOverflowWhereStatesDoNot) {
 TEST(ScanChained, TheSameBitsOnEveryScheduleAndAgain) {
   const Problem p = small_tiles(scan_problem("2x2", Storage::f32, 2, 9, 130), 64, 16, 4);
   Workbench bench(p, machine());
-  const std::unique_ptr<Run> run = find_solver("scan_chained", machine().device(), p)->prepare(p, machine());
+  const std::unique_ptr<prnn::Run> run = find_solver("scan_chained", machine().device(), p)->prepare(p, machine());
   std::vector<unsigned char> first;
   for (const emulated::Schedule schedule : {emulated::Schedule{}, {emulated::Order::descending, 0}, {emulated::Order::random, 1}, {emulated::Order::random, 2}}) {
     emulated::set_schedule(schedule);
@@ -205,8 +205,13 @@ TEST(ScanChained, RefusesPoliciesThatCannotBeLaunched) {
     p.policy = {{key, value}};
     return find_solver("scan_chained", "emulated", p)->why_not(p);
   };
-  for (const auto& [key, good, bad] : std::vector<std::tuple<const char*, std::int64_t, std::int64_t>>{
-           {"threads", 32, 16}, {"threads", 256, 512}, {"threads", 64, 96}, {"channels_a_block", 256, 512}, {"channels_a_block", 1, 3}, {"blocks_a_team", 1, 0}, {"blocks_a_team", 1024, 1025}}) {
+  for (const auto& [key, good, bad] : std::vector<std::tuple<const char*, std::int64_t, std::int64_t>>{{"threads", 32, 16},
+                                                                                                       {"threads", 256, 512},
+                                                                                                       {"threads", 64, 96},
+                                                                                                       {"channels_a_block", 256, 512},
+                                                                                                       {"channels_a_block", 1, 3},
+                                                                                                       {"blocks_a_team", 1, 0},
+                                                                                                       {"blocks_a_team", 1024, 1025}}) {
     EXPECT_EQ(why(key, good), "") << key;
     EXPECT_NE(why(key, bad).find(key), std::string::npos) << key;
   }
@@ -231,6 +236,17 @@ TEST(ScanChained, ShippedPoliciesFitTheProblem) {
       }
     }
   }
+}
+
+TEST(AutoOnAGpu, TakesAThreadAChannelWhereThereAreEnough) {
+  const auto chosen = [](Storage storage, std::int64_t hidden) {
+    const Problem p = scan_problem("2x2", storage, 8, hidden, 4);
+    return std::string(find_solver("auto", "emulated", p)->prepare(p, *testing::open_machine("emulated"))->solver());
+  };
+  EXPECT_EQ(chosen(Storage::f32, 1792), "scan_chained");
+  EXPECT_EQ(chosen(Storage::f32, 1920), "seq_fused");  // 120 blocks of 128
+  EXPECT_EQ(chosen(Storage::f32, 1921), "scan_chained") << "tiles are whole blocks of channels";
+  EXPECT_EQ(chosen(Storage::bf16, 1920), "scan_chained");
 }
 
 TEST(ScanStepwise, LaunchesOncePerPowerOfTwo) {

@@ -195,7 +195,7 @@ class NewtonUnfused final : public Run {
   NewtonUnfused(const Problem& p, Machine& machine) : NewtonUnfused(p, machine, Sizes(p)) {}
 
   int launches() const override {
-    const int around = 2;                               // guess, store
+    const int around = 2;                                             // guess, store
     if (limit_ < 0) return around + 5 + DeviceScan<C, K>::kLaunches;  // as recorded: assemble and decide before the loop, then scan, update, assemble, decide in it
     return around + limit_ * (2 + DeviceScan<C, K>::kLaunches);
   }

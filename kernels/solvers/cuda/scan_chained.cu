@@ -74,7 +74,8 @@ PRNN_DEVICE void move(const Affine<C, K>& map, State<C, K>& x) {
 
 /// x <- the state after steps first .. stop - 1, step by step: where a composition has overflowed that the states do not.
 template <class Scan, class T>
-PRNN_DEVICE void walk_steps(const Layout<Scan>& at, const RecurrenceTensors<T>& t, const Place& place, std::int64_t first, std::int64_t stop, State<compute_t<T>, Scan::kState>& x) {
+PRNN_DEVICE void walk_steps(const Layout<Scan>& at, const RecurrenceTensors<T>& t, const Place& place, std::int64_t first, std::int64_t stop,
+                            State<compute_t<T>, Scan::kState>& x) {
   const compute_t<T> no_weights[Scan::kWeights] = {};
   PRNN_NO_UNROLL for (std::int64_t l = first; l < stop; ++l) {
     compute_t<T> u[Scan::kInputs], next[Scan::kState];
@@ -187,8 +188,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 2 : 3) scan
     }
     if (own + s + 1 == at.seq_len) store_last(at, t, place.b, place.d, next);
   }
-  if (slot == slots - 1 && hands_on && member + 1 == chain.team)
-    show_tagged(chain.starts + (team_index + 1) * kWordsOf<State<C, K>> * pitch + column, pitch, x, where.launch);
+  if (slot == slots - 1 && hands_on && member + 1 == chain.team) show_tagged(chain.starts + (team_index + 1) * kWordsOf<State<C, K>> * pitch + column, pitch, x, where.launch);
 }
 
 template <class Scan, class T>
@@ -210,8 +210,8 @@ class ScanChained final : public Run {
   }
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
-    prnn::PRNN_BACKEND::launch(&scan_chained_kernel<Scan, T>, plan_.blocks(), plan_.policy.threads, ChainShared<C, K>::bytes(plan_.policy.threads, plan_.policy.channels_a_block), stream,
-                               at_, RecurrenceTensors<T>(tensors), chain());
+    prnn::PRNN_BACKEND::launch(&scan_chained_kernel<Scan, T>, plan_.blocks(), plan_.policy.threads, ChainShared<C, K>::bytes(plan_.policy.threads, plan_.policy.channels_a_block),
+                               stream, at_, RecurrenceTensors<T>(tensors), chain());
   }
   Outcome outcome() override {
     std::vector<std::int64_t> first(static_cast<std::size_t>(plan_.blocks()));

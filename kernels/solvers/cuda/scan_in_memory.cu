@@ -142,7 +142,8 @@ class ScanStepwise final : public ScanInMemory<Scan, T> {
   const E* scan(Stream stream) override {
     E *before = this->elements_.template as<E>(), *after = others_.template as<E>();
     for (std::int64_t distance = 1; distance < this->at_.seq_len; distance *= 2) {
-      prnn::PRNN_BACKEND::launch(&compose_kernel<C, Base::K>, ceil_div(this->count(), kScanThreads), kScanThreads, 0, stream, this->count(), this->at_.seq_len, distance, before, after);
+      prnn::PRNN_BACKEND::launch(&compose_kernel<C, Base::K>, ceil_div(this->count(), kScanThreads), kScanThreads, 0, stream, this->count(), this->at_.seq_len, distance, before,
+                                 after);
       std::swap(before, after);
     }
     return before;
