@@ -360,7 +360,7 @@ TEST(WitnessParser, RefusesWhatIsNestedDeeperThanAStack) {
 }
 
 TEST(ShippedTextOfAParser, IsAccepted) {
-  for (const auto& entry : fs::directory_iterator(fs::path(PRNN_SOURCE_DIR) / "suites")) {
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path(PRNN_SOURCE_DIR) / "suites")) {
     if (entry.path().extension() != ".toml") continue;
     EXPECT_EQ(suite(content(entry.path())), Answer::accepted) << entry.path();
   }

@@ -57,6 +57,8 @@ void name(Case& c) {
 std::string undefined(const Case& c, const Solver* solver) {
   if (const std::string why = find_op(c.problem.op).why_not(c.problem); !why.empty()) return why;
   if (!solver) {
+    const std::vector<std::string> of_op = solver_names(c.problem.op);
+    if (std::find(of_op.begin(), of_op.end(), c.solver) == of_op.end()) return fmt::format("{} is no solver of op {}", c.solver, c.problem.op);
     std::string elsewhere;
     for (const MachineEntry& machine : machines()) {
       if (find_solver(c.solver, machine.device, c.problem)) elsewhere += (elsewhere.empty() ? "" : ", ") + machine.device;
@@ -108,11 +110,11 @@ class Collector {
   std::unordered_map<std::string, std::size_t> group_at_;
 };
 
-void expand(const Grid& grid, const Suite& suite, const std::string& device, Collector& collector) {
+void expand(const Grid& grid, const Op& op, const Suite& suite, const std::string& device, Collector& collector) {
   const Axes& a = grid.axes;
-  std::vector<Dial> dials = {dial(a.op, &Problem::op),
-                             dial(a.scope, &Problem::scope),
-                             dial(a.cells, &Problem::cell),
+  const std::vector<std::string> solvers = a.all_solvers ? solver_names(op.name) : a.solvers;
+  std::vector<Dial> dials = {dial(a.scope, &Problem::scope),
+                             dial(names_for(a, op), &Problem::cell),
                              dial(a.passes, &Problem::pass),
                              dial(a.grad, &Problem::grad),
                              dial(a.storage, &Problem::storage),
@@ -124,13 +126,14 @@ void expand(const Grid& grid, const Suite& suite, const std::string& device, Col
                              dial(a.batch, &Problem::batch),
                              dial(a.hidden, &Problem::hidden),
                              dial(a.seq_len, &Problem::seq_len),
-                             {a.solvers.size(), [&](Case& c, std::size_t i) { c.solver = a.solvers[i]; }},
+                             {solvers.size(), [&](Case& c, std::size_t i) { c.solver = solvers[i]; }},
                              dial(a.gates, &Problem::gates),
                              dial(a.iteration_limit, &Problem::iteration_limit)};
   for (const auto& [key, values] : a.policy) {
     dials.push_back({values.size(), [&key = key, &values = values](Case& c, std::size_t i) { c.problem.policy[key] = values[i]; }});
   }
   Case c;
+  c.problem.op = op.name;
   c.device = device;
   c.expect = grid.expect;
   turn(dials, 0, c, [&](const Case& complete) {
@@ -143,7 +146,9 @@ void expand(const Grid& grid, const Suite& suite, const std::string& device, Col
 
 /// A speedup needs its baseline in the group: one that `solvers` leaves out, or that is there at a fixed count only, is added as shipped.
 void add_baselines(const Suite& suite, Group& group) {
+  const std::vector<std::string> of_op = solver_names(group.cases.front().problem.op);
   for (const std::string& baseline : suite.baselines) {
+    if (std::find(of_op.begin(), of_op.end(), baseline) == of_op.end()) continue;
     const bool there = std::any_of(group.cases.begin(), group.cases.end(), [&](const Case& c) { return c.solver == baseline && c.skip.empty(); });
     if (there) continue;
     Case c = group.cases.front();
@@ -197,7 +202,9 @@ std::function<bool(const std::string&)> name_filter(std::string_view flag, const
 
 std::vector<Group> make_plan(const Suite& suite, const PlanOptions& options) {
   Collector collector;
-  for (const Grid& grid : suite.grids) expand(grid, suite, options.device, collector);
+  for (const Grid& grid : suite.grids) {
+    for (const std::string& op : grid.axes.op) expand(grid, find_op(op), suite, options.device, collector);
+  }
   std::vector<Group> groups = std::move(collector.groups);
   std::size_t count = 0;
   for (Group& group : groups) {

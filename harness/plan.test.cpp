@@ -226,6 +226,31 @@ TEST(Plan, SaysBytesReadably) {
   EXPECT_EQ(readable_bytes(8'000'000'000), "7.5 GiB");
 }
 
+TEST(Plan, AnOpHasItsOwnNamesAndSolvers) {
+  const Suite suite = parse_suite("t.toml",
+                                  "title = \"t\"\nop = [\"recurrence\", \"reduction\"]\ncells = \"gru_diag\"\njacobian = [\"diag\", \"2x2\"]\nsolvers = \"all\"\n"
+                                  "baselines = [\"seq_stepwise\", \"seq_fused\"]",
+                                  {});
+  const std::vector<Group> groups = make_plan(suite, {.device = "emulated"});
+  ASSERT_EQ(groups.size(), 3u);
+  for (const Group& group : groups) {
+    const std::string& op = group.cases[0].problem.op;
+    std::vector<std::string> solvers;
+    for (const Case& c : group.cases) solvers.push_back(c.solver);
+    EXPECT_EQ(solvers, solver_names(op)) << group.group_id << ": no baseline that is another op's";
+    EXPECT_TRUE(group.group_id.starts_with(op + "/kernel/" + group.cases[0].problem.cell + "/"));
+  }
+  EXPECT_EQ(groups[0].cases[0].problem.cell, "gru_diag");
+  EXPECT_EQ(groups[1].cases[0].problem.cell, "diag");
+  EXPECT_EQ(groups[2].cases[0].problem.cell, "2x2");
+  for (const Case& c : groups[2].cases) EXPECT_EQ(c.skip, "") << c.solver;
+
+  const Suite other = parse_suite("t.toml", "title = \"t\"\nop = \"reduction\"\njacobian = \"diag\"\nsolvers = \"shooting\"\npasses = [\"forward\", \"backward\"]", {});
+  const std::vector<Group> skipped = make_plan(other, {.device = "emulated"});
+  EXPECT_EQ(skipped[0].cases[0].skip, undefined_combination("shooting is no solver of op reduction"));
+  EXPECT_EQ(skipped[1].cases[0].skip, undefined_combination("op reduction has no pass backward"));
+}
+
 // quick.toml stays quick: a timed case takes at most 0.3 s on a CPU, together under a minute.
 TEST(ShippedSuite, QuickHasAtMostAHundredAndNinetyCasesToTimeOnACpu) {
   std::size_t timed = 0;

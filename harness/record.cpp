@@ -37,6 +37,7 @@ constexpr int kSchema = 1;
 std::string default_reason(const std::string& field, const CaseRecord& row) {
   const auto is = [&](std::initializer_list<std::string_view> names) { return std::find(names.begin(), names.end(), field) != names.end(); };
   if (field == "weight_std") return "regime's own";
+  if (is({"cell", "jacobian"})) return fmt::format("op {} has none", row.problem.op);
   if (field == "gpu_name") return "not run on a GPU";
   if (field == "visits") return "one process took all samples in a row";
   const std::string& ran = row.policy_solver.empty() ? row.solver : row.policy_solver;
@@ -50,10 +51,7 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   if (field == "converged" && row.problem.iteration_limit) return "a fixed count of iterations is not checked";
   if (field == "compute_floor_s") return "the rate of flops and special functions is not measured in this build";
   if (is({"lyapunov", "jacobian_max"})) return row.problem.pass == "backward" ? "states are given" : "no reference was asked for";
-  if (field == "truncation")
-    return row.problem.pass == "backward" ? "states are given"
-           : row.problem.iteration_limit  ? "not measured"
-                                          : "no fixed count";
+  if (field == "truncation") return row.problem.pass == "backward" ? "states are given" : row.problem.iteration_limit ? "not measured" : "no fixed count";
   return "not measured";
 }
 
@@ -141,6 +139,12 @@ class Writer {
     if (!solver.empty()) json_["policy"]["solver"] = solver;
     for (const auto& [key, value] : policy) json_["policy"][key] = value;
   }
+  /// What the op is done with: under the name of its axis, and null under the other.
+  void cell(const std::string& op, const std::string& name) {
+    const bool is_cell = std::none_of(ops().begin(), ops().end(), [&](const Op& known) { return known.name == op && known.axis == "jacobian"; });
+    text("cell", is_cell ? name : "");
+    text("jacobian", is_cell ? "" : name);
+  }
   void text(const char* name, const std::string& value) {  // empty: null
     if (value.empty()) null(name);
     else json_[name] = value;
@@ -195,6 +199,10 @@ class Reader {
       if (key == "solver") read(value, "policy.solver", solver);
       else read(value, "policy", policy[key]);
     }
+  }
+  void cell(const std::string&, std::string& name) {
+    text("cell", name);
+    if (name.empty() && json_.contains("jacobian")) text("jacobian", name);  // older records have cells alone
   }
   void text(const char* name, std::string& value) {
     const Json& json = at(name);
@@ -300,7 +308,7 @@ void describe(auto&& field, Interleaved& i) { field("session", i.session), field
 /// Every field of design section 3 but "record" and "compute", in its order.
 void describe(auto&& field, CaseRecord& row) {
   Problem& p = row.problem;
-  field("op", p.op), field("scope", p.scope), field("cell", p.cell), field("pass", p.pass), field("grad", p.grad), field("storage", p.storage);
+  field("op", p.op), field("scope", p.scope), field.cell(p.op, p.cell), field("pass", p.pass), field("grad", p.grad), field("storage", p.storage);
   field("batch", p.batch), field("hidden", p.hidden), field("seq_len", p.seq_len), field("regime", p.regime), field("weight_std", p.weight_std), field("h0", p.h0);
   field("seed", p.seed), field("gates", p.gates), field.iteration_limit(p.iteration_limit), field("cache", row.cache);
   field("suite", row.suite), field("device", row.device), field("gpu_name", row.gpu_name), field("solver", row.solver), field.policy(row.policy, row.policy_solver);

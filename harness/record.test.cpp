@@ -94,10 +94,10 @@ CaseRecord full_row() {
 
 TEST(Record, HasEveryFieldOfTheContractInEveryRow) {
   const Json row = to_json(full_row());
-  const Json expected =
-      Json::parse(R"({"record":"case","op":"recurrence","scope":"kernel","cell":"lstm_cifg_diag","pass":"forward","grad":"all","storage":"f64","batch":2,"hidden":3,"seq_len":4,
+  const Json expected = Json::parse(
+      R"({"record":"case","op":"recurrence","scope":"kernel","cell":"lstm_cifg_diag","jacobian":null,"pass":"forward","grad":"all","storage":"f64","batch":2,"hidden":3,"seq_len":4,
     "regime":"wide","weight_std":0.25,"h0":"random","seed":18446744073709551615,"gates":"exact","iteration_limit":5,"cache":"hot","suite":"quick","device":"cuda","gpu_name":"H200","compute":"f64",
-    "solver":"auto","policy":{"solver":"newton_fused","steps_a_thread":2,"threads":64},"group_id":"g","case_id":"c","status":"not_converged","expected_status":"wrong","reason":"why","null_reasons":{},
+    "solver":"auto","policy":{"solver":"newton_fused","steps_a_thread":2,"threads":64},"group_id":"g","case_id":"c","status":"not_converged","expected_status":"wrong","reason":"why","null_reasons":{"jacobian":"op recurrence has none"},
     "time_s":{"median":1.0,"min":2.0,"mean":3.0,"mad":4.0,"ci95_low":5.0,"ci95_high":6.0,"samples":7,"method":"m"},"samples_s":[0.1,0.2],"visits":[{"samples":1,"process":1,"clock_mhz":27.0},{"samples":1,"process":0,"clock_mhz":28.0}],"time_graph_s":8.0,"graph_launches":9,"host_s":10.0,
     "clock_mhz":11.0,"bytes_min":12,"floor_s":13.0,"floor_fraction":14.0,"compute_floor_s":15.0,"flops":16,"iterations":17,"converged":false,"rounds":18,"boundaries":19,"boundaries_failed":20,
     "residual_max":[21.0,22.0],"step_max":[23.0,24.0],"deterministic":true,"lyapunov":25.0,"jacobian_max":26.0,
@@ -115,6 +115,20 @@ TEST(Record, HasEveryFieldOfTheContractInEveryRow) {
   const Json empty = to_json(CaseRecord{});
   for (const auto& [field, value] : row.items()) EXPECT_TRUE(empty.contains(field)) << field;
   EXPECT_EQ(empty.size(), row.size());
+}
+
+TEST(Record, NamesAJacobianInThePlaceOfACell) {
+  CaseRecord row = full_row();
+  row.problem.op = "reduction", row.problem.cell = "2x2";
+  const Json json = to_json(row);
+  EXPECT_EQ(json["cell"], nullptr);
+  EXPECT_EQ(json["jacobian"], "2x2");
+  EXPECT_EQ(json["null_reasons"]["cell"], "op reduction has none");
+  EXPECT_FALSE(json["null_reasons"].contains("jacobian"));
+  EXPECT_EQ(case_record(json).problem.cell, "2x2");
+  Json older = to_json(full_row());
+  older.erase("jacobian");
+  EXPECT_EQ(case_record(older).problem.cell, "lstm_cifg_diag");
 }
 
 TEST(Record, ComesBackFromJsonAsItWas) {

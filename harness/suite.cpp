@@ -26,9 +26,9 @@ constexpr std::string_view kStatusNames[] = {"ok", "skipped", "wrong", "not_conv
 
 /// Words of the contract that later issues bring: refused by name, never taken for a typing error.
 struct Later {
-  std::string_view key, word;  // key "": the word is itself a key
+  std::string_view key, word;
 };
-constexpr Later kLater[] = {{"op", "reduction"}, {"scope", "layer"}, {"policy", "unroll"}, {"", "jacobian"}};
+constexpr Later kLater[] = {{"scope", "layer"}, {"policy", "unroll"}};
 bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
 }
@@ -76,21 +76,13 @@ Entry flatten(const TomlNode& node, const std::string& key) {
 
 bool contains(const Names& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); }
 
-/// A key or word of later is refused as what it is.
-void refuse_later(std::string_view key, const std::string& word, const std::string& kind, const std::string& where) {
-  if (is_later(key, word)) refuse(where, fmt::format("{} '{}' is not part of this build yet", kind, word));
-}
-
 /// Entries of a table, all of whose keys must be known; those of `policy = { ... }` as "policy.NAME". limits and point are left to the caller.
 Entries entries_of(const TomlNode& table, const std::string& in, const Names& known) {
   Entries entries;
   for (std::size_t i = 0; i < table.keys.size(); ++i) {
     const std::string& key = table.keys[i];
     const TomlNode& node = table.elements[i];
-    if (!contains(known, key)) {
-      refuse_later("", key, "key", node.where);
-      unknown_key(key, node.where, in, known);
-    }
+    if (!contains(known, key)) unknown_key(key, node.where, in, known);
     if (key == "limits" || key == "point") continue;
     if (key != "policy") {
       entries[key] = flatten(node, key);
@@ -109,7 +101,9 @@ Entries entries_of(const TomlNode& table, const std::string& in, const Names& kn
 
 /// A string that is one of known, or refused as one of a later build.
 std::string known_word(const Item& item, const std::string& key, const std::string& kind, const Names& known) {
-  if (const auto* text = std::get_if<std::string>(&item.value); text && !contains(known, *text)) refuse_later(key, *text, kind, item.where);
+  if (const auto* text = std::get_if<std::string>(&item.value); text && !contains(known, *text)) {
+    if (is_later(key, *text)) refuse(item.where, fmt::format("{} '{}' is not part of this build yet", kind, *text));
+  }
   return name_of(item, key, kind, known);
 }
 
@@ -141,10 +135,12 @@ Names op_names() {
   return list;
 }
 
-Names cell_names() {
+/// What the ops of one axis, cells or jacobian, are done with.
+Names names_on(const std::string& axis) {
   Names list;
   for (const Op& op : ops()) {
-    for (const std::string& cell : op.cells()) list.push_back(cell);
+    if (op.axis != axis) continue;
+    for (const std::string& name : op.cells()) list.push_back(name);
   }
   return list;
 }
@@ -177,8 +173,13 @@ const std::vector<Axis>& axis_table() {
   static const std::vector<Axis> table = {
       {"op", named(&Axes::op, "op", op_names)},
       {"scope", fixed(&Axes::scope, "scope", {"kernel"})},
-      {"cells", named(&Axes::cells, "cell", cell_names)},
-      {"solvers", [](Axes& axes, const Entry& entry, const std::string& key) { axes.solvers = solver_values(entry, key); }},
+      {"cells", named(&Axes::cells, "cell", [] { return names_on("cells"); })},
+      {"jacobian", named(&Axes::jacobian, "jacobian", [] { return names_on("jacobian"); })},
+      {"solvers",
+       [](Axes& axes, const Entry& entry, const std::string& key) {
+         axes.solvers = solver_values(entry, key);
+         axes.all_solvers = std::get_if<std::string>(&entry.items.front().value) && std::get<std::string>(entry.items.front().value) == "all";
+       }},
       {"passes", fixed(&Axes::passes, "pass", {"forward", "backward", "both"})},
       {"grad", fixed(&Axes::grad, "grad", {"all", "output", "squares"})},
       {"storage",
@@ -233,12 +234,21 @@ void set_axis(Axes& axes, const std::string& key, const Entry& entry) {
   }
 }
 
+/// Every op has something to be done with.
+void check_names(const Axes& axes, const std::string& where) {
+  for (const std::string& op : axes.op) {
+    if (names_for(axes, find_op(op)).empty()) refuse(where, op == "recurrence" ? "missing cells" : fmt::format("missing {}, which op '{}' needs", find_op(op).axis, op));
+  }
+}
+
 /// B L D words bytes must be a number: nothing later multiplies with a check. So must the cases be, and few enough for a list.
 void check_size(const Axes& axes, const std::string& where) {
   std::size_t cases = 1;
   const auto multiply = [&](const auto&... lists) { ((cases = std::min(cases * lists.size(), kMostCases + 1)), ...); };
-  multiply(axes.op, axes.scope, axes.cells, axes.solvers, axes.passes, axes.grad, axes.storage, axes.batch, axes.hidden, axes.seq_len, axes.regime, axes.weight_std, axes.h0,
-           axes.seed, axes.gates, axes.iteration_limit, axes.cache);
+  std::vector<std::string> names;  // op and what it is done with, together
+  for (const std::string& op : axes.op) names.insert(names.end(), names_for(axes, find_op(op)).begin(), names_for(axes, find_op(op)).end());
+  multiply(names, axes.scope, axes.solvers, axes.passes, axes.grad, axes.storage, axes.batch, axes.hidden, axes.seq_len, axes.regime, axes.weight_std, axes.h0, axes.seed,
+           axes.gates, axes.iteration_limit, axes.cache);
   for (const auto& [key, list] : axes.policy) multiply(list);
   if (cases > kMostCases) refuse(where, fmt::format("more than {} cases; expected fewer values of some axis", kMostCases));
 
@@ -263,6 +273,7 @@ Grid point_of(const Entries& entries, const Grid& base, const std::string& where
     if (key == "expect") grid.expect = expectation(entry);
     else set_axis(axes, key, entry);
   }
+  check_names(axes, where);
   check_size(axes, where);
   return grid;
 }
@@ -324,6 +335,8 @@ std::shared_ptr<const std::vector<unsigned char>> read_text(const std::string& f
 }
 
 }  // namespace
+
+const std::vector<std::string>& names_for(const Axes& axes, const Op& op) { return op.axis == "jacobian" ? axes.jacobian : axes.cells; }
 
 std::string_view to_string(Status status) { return kStatusNames[static_cast<int>(status)]; }
 
@@ -388,7 +401,7 @@ Suite parse_suite(const std::string& path, std::string text, const std::vector<O
     }
   }
   if (suite.title.empty()) refuse(path, "missing title");
-  if (base.axes.cells.empty()) refuse(path, "missing cells");
+  check_names(base.axes, path);
   if (base.axes.solvers.empty()) refuse(path, "missing solvers");
   check_size(base.axes, path);
   suite.grids.push_back(base);
@@ -399,6 +412,13 @@ Suite parse_suite(const std::string& path, std::string text, const std::vector<O
     if (points->kind != TomlNode::Kind::array || points->elements.empty() || !std::all_of(points->elements.begin(), points->elements.end(), is_table))
       refuse(points->where, "point: expected tables, [[point]]");
     for (const TomlNode& node : points->elements) suite.grids.push_back(point_of(entries_of(node, "point", axes_and({"expect"})), base, node.where));
+  }
+
+  for (const char* axis : {"cells", "jacobian"}) {
+    const bool taken = std::any_of(suite.grids.begin(), suite.grids.end(), [&](const Grid& grid) {
+      return std::any_of(grid.axes.op.begin(), grid.axes.op.end(), [&](const std::string& op) { return find_op(op).axis == axis; });
+    });
+    if (entries.contains(axis) && !taken) refuse(entries[axis].where, fmt::format("{}: no op of this suite takes it", axis));
   }
 
   const bool needs_text =

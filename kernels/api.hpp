@@ -1,5 +1,5 @@
 // api.hpp: all that harness/ sees of the kernels: a problem, the machine it runs on, a solver prepared for it, and what came of a launch.
-// Plain C++, no CUDA, no cell. An op (recurrence today) declares its tensors, its bytes, how they are drawn and how a result is judged.
+// Plain C++, no CUDA, no cell. An op (recurrence, reduction) declares its tensors, its bytes, how they are drawn and how a result is judged.
 #pragma once
 
 #include <array>
@@ -40,7 +40,7 @@ using Policy = std::map<std::string, std::int64_t>;
 /// One value of every axis that shapes the mathematics or the kernel (design section 2). grad: what pass backward's loss is by the states: all of their
 /// components (all) or the last (output) carry a gradient that is given; squares: the sum of all components' squares, computed inside.
 struct Problem {
-  std::string op = "recurrence", scope = "kernel", cell, pass = "forward", grad = "all";
+  std::string op = "recurrence", scope = "kernel", cell /* of op reduction: the Jacobian, diag | 2x2 */, pass = "forward", grad = "all";
   Storage storage = Storage::f32;
   std::int64_t batch = 1, hidden = 64, seq_len = 256;
   std::string regime = "paper";
@@ -77,7 +77,8 @@ struct Tensors {
   };
   std::vector<Item> items;
 
-  const Item& at(std::string_view name) const;  // throws std::out_of_range
+  const Item* find(std::string_view name) const;  // null: there is none
+  const Item& at(std::string_view name) const;    // throws std::out_of_range
   template <class T>
   T* data(std::string_view name) const {
     return static_cast<T*>(at(name).data);
@@ -233,8 +234,8 @@ std::vector<Solver>& solvers();  // filled before main() by the solver files; fo
 /// The solver for a problem's cell, storage and pass; null where there is none. Pass both: a forward solver followed by the backward one of that name
 /// or, where that has none, its counterpart (kernels/solvers/both.cpp).
 const Solver* find_solver(std::string_view name, std::string_view device, const Problem&);
-/// Names of all solvers on any device, in the order of the ladder (slowest idea first).
-std::vector<std::string> solver_names();
+/// Names of all solvers on any device, in the order of the ladder (slowest idea first); of one op, if it is named.
+std::vector<std::string> solver_names(std::string_view op = {});
 /// The text of the measured times that solver auto chooses by (kernels/primitives/measured.hpp).
 std::string_view auto_table();
 
@@ -264,7 +265,8 @@ struct LocalRatios {
 
 struct Op {
   std::string name;
-  std::vector<std::string> (*cells)();
+  std::string axis;                     // of a suite that names what the op is done with: cells | jacobian; Problem.cell holds the name
+  std::vector<std::string> (*cells)();  // those names
   std::vector<TensorSpec> (*tensors)(const Problem&);
   std::int64_t (*bytes_min)(const Problem&);  // design section 3
   std::int64_t (*flops)(const Problem&);

@@ -91,6 +91,20 @@ PRNN_HD inline double draw_input(const Regime& regime, Memory memory, std::uint6
   return k == memory.input ? PRNN_ADD_RN(u, regime.memory_shift * memory.towards_remembering) : u;
 }
 
+/// Number k of the map of step (b, l, d) of a scan of K = `state` components: row k / (K + 1), its J entries and then r. r is N(0, 1).
+/// Contractive, and yet remembered: a row of |J| sums to s, uniform in (1 - 1/32, 1], so a product of n Jacobians is neither 0 nor large before some hundred
+/// steps (e^(-n/64) with K = 1), longer than a tile, and rounding errors stay bounded too. Signs are random. With K = 2 the largest entry of a row is at or
+/// beside the diagonal, by lot for both rows at once, and leaves f s, f uniform in [0, 1/16), to the other: all entries matter, and no two steps commute.
+PRNN_HD inline double draw_map(int state, std::uint64_t seed, std::int64_t b, std::int64_t l, int k, std::int64_t d) {
+  const int row = k / (state + 1), column = k - row * (state + 1);
+  if (column == state) return double(normal_integer(draw_bits(seed, DrawStream::input, b, l, k, d))) * (1.0 / kNormalDeviation);
+  const Philox bits = draw_bits(seed, DrawStream::input, b, l, row * (state + 1), d);
+  const std::uint32_t swapped = state == 1 ? 0 : draw_bits(seed, DrawStream::input, b, l, 0, d).word[3] & 1u;
+  const double sum = 1.0 - double(bits.word[0] & 0xffffu) * 0x1p-21, spread = state == 1 ? 0.0 : double(bits.word[1] & 0xffffu) * 0x1p-20;
+  const double size = sum * (column == (row ^ int(swapped)) ? 1.0 - spread : spread);  // exact: 21 and 20 bits
+  return bits.word[2] >> column & 1u ? -size : size;
+}
+
 /// Component k of the initial state of (b, d).
 PRNN_HD inline double draw_initial(const Regime& regime, std::uint64_t seed, std::int64_t b, int k, std::int64_t d) {
   return regime.random_h0 ? double(normal_integer(draw_bits(seed, DrawStream::initial, PRNN_FAULT(51, b, 0), 0, k, d))) * (1.0 / kNormalDeviation) : 0.0;
