@@ -621,11 +621,11 @@ TEST_F(SweepTest, ARowSaysWhatItsRecurrenceDoesAndWhatStoppingEarlyLeaves) {
       EXPECT_EQ(row.truncation->channels_checked, sampled_channels(p));
       // The error is the one and the other; the other is what 60 steps round at most, of either storage type.
       const auto rounding = [](double unit) { return 16 * 60 * unit; };
+      const bool f64 = p.storage == Storage::f64;
       EXPECT_LE(std::fabs(*row.truncation->truncation_max - *row.error->abs_max), *row.truncation->rounding_max);
       EXPECT_GT(*row.truncation->truncation_max, rounding(0x1p-24)) << "else nothing tells them apart";
-      if (p.storage == Storage::f64) EXPECT_LE(*row.truncation->rounding_max, rounding(0x1p-53));
-      else EXPECT_LE(*row.truncation->rounding_max, rounding(0x1p-24));
-      if (p.storage != Storage::f64) EXPECT_GT(*row.truncation->rounding_max, rounding(0x1p-53));
+      EXPECT_LE(*row.truncation->rounding_max, rounding(f64 ? 0x1p-53 : 0x1p-24));
+      EXPECT_EQ(*row.truncation->rounding_max > rounding(0x1p-53), !f64);
     }
     EXPECT_EQ(stopped, 4);
     axes += "metrics = [\"error\"]\n";

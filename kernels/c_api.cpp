@@ -138,6 +138,8 @@ class Workspace final : public Machine {
   void synchronise() override { machine_.synchronise(); }
   Sample time(const std::function<void(Stream)>& launch, bool queued) override { return machine_.time(launch, queued); }
   std::optional<double> time_graph(const std::function<void(Stream, int)>& launch, int launches) override { return machine_.time_graph(launch, launches); }
+  void spin(std::int64_t steps, Stream stream) override { machine_.spin(steps, stream); }
+  void clear_low_bits(void* data, std::int64_t elements, Storage type, int bits, Stream stream) override { machine_.clear_low_bits(data, elements, type, bits, stream); }
   std::optional<double> clock_mhz() override { return machine_.clock_mhz(); }
   double copy_bytes_per_s() override { return machine_.copy_bytes_per_s(); }
   double launch_s() override { return machine_.launch_s(); }
