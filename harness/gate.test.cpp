@@ -503,6 +503,17 @@ TEST(Records, ThatHaveNothingInCommonAreRefused) {
   EXPECT_EQ(judge(runs_of({other_suite}), one({kBase}), {}, nullptr, exact()).notes.size(), 1u);
 }
 
+TEST(Records, GiveTheCasesOfGroupsWholeAndNotTooMany) {
+  RecordFile file = file_of("f", {row_of("a", {1}), row_of("b", {1}), row_of("c", {1}), row_of("d", {1})});
+  file.rows[0].group_id = file.rows[2].group_id = "x";
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(cases_of(file, {"x"}, 9), (Names{"a", "c"}));
+  EXPECT_EQ(cases_of(file, {"b", "d", "x"}, 9), (Names{"b", "d", "a", "c"}));
+  EXPECT_EQ(cases_of(file, {"b", "d", "x"}, 1), (Names{"b", "d"}));
+  EXPECT_EQ(cases_of(file, {"b", "d", "x"}, 0), (Names{"b"}));
+  EXPECT_EQ(cases_of(file, {}, 9), Names{});
+}
+
 // --- noise -------------------------------------------------------------------------------------------------------------
 
 TEST(NoiseFloors, AreThoseOfTheRunsOfABaseline) {

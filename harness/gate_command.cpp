@@ -119,13 +119,7 @@ bool has_all(const std::string& path, const std::vector<std::string>& case_ids) 
 std::string run_again(const Runs& candidate, const std::set<std::string>& group_ids) {
   constexpr std::size_t kMostCases = 200;  // a regular expression of many more is too complex for the library
   const RecordFile& first = candidate.files.front();
-  std::vector<std::string> case_ids;
-  for (const std::string& group_id : group_ids) {
-    if (case_ids.size() > kMostCases) break;
-    for (const CaseRecord& row : first.rows) {
-      if (row.group_id == group_id) case_ids.push_back(row.case_id);
-    }
-  }
+  const std::vector<std::string> case_ids = cases_of(first, group_ids, kMostCases);
   const std::string path = again_path(first.path, static_cast<int>(candidate.files.size())), part = path + ".part.jsonl";
   std::vector<std::string> words = arguments_for(first, suite_at_hand(first.head), case_ids);
   if (first.head.interleaved_with) words.insert(words.end(), {"--against", first.head.interleaved_with->program});

@@ -54,6 +54,17 @@ std::vector<const CaseRecord*> rows_of(const std::vector<RecordFile>& files, con
   return rows;
 }
 
+std::vector<std::string> cases_of(const RecordFile& file, const std::set<std::string>& group_ids, std::size_t most) {
+  std::vector<std::string> case_ids;
+  for (const std::string& group_id : group_ids) {
+    if (case_ids.size() > most) break;
+    for (const CaseRecord& row : file.rows) {
+      if (row.group_id == group_id) case_ids.push_back(row.case_id);
+    }
+  }
+  return case_ids;
+}
+
 bool took_turns(const Provenance& a, const Provenance& b) {
   return a.interleaved_with && b.interleaved_with && a.interleaved_with->session == b.interleaved_with->session && a.interleaved_with->side != b.interleaved_with->side;
 }
