@@ -15,6 +15,7 @@ namespace prnn {
 namespace {
 
 constexpr double kTail = 0.05;
+constexpr const char* kNone = "none";
 constexpr double kClasses_s[] = {10e-6, 50e-6};  // launches shorter than, shorter than, and the rest
 constexpr const char* kClassNames[] = {"below 10 us", "10 to 50 us", "50 us and more"};
 
@@ -32,6 +33,9 @@ double at_most(std::int64_t seen, std::int64_t trials, double rate) {
 }
 
 bool is_slowdown(const std::string& damage) { return damage.starts_with("slowdown="); }
+
+/// As many digits as tell anything.
+Json rounded(const Json& number) { return number.is_null() ? number : Json(std::stod(fmt::format("{:.4g}", number.get<double>()))); }
 
 /// Whether a case is of the solver that the damage names, or the damage names none.
 bool is_damaged(const Trial::Case& c, const std::string& damage) {
@@ -58,17 +62,21 @@ Json trial_line(const std::string& damage, std::int64_t number, const std::strin
   const Json said = Json::parse(gate_json, nullptr, false);
   try {
     Json line{{"damage", damage}, {"number", number}, {"exit_code", said.at("exit_code").get<int>()}, {"cases", Json::array()}, {"inputs", Json::array()}};
+    std::int64_t passed = 0;
     for (const Json& c : said.at("verdicts").at(0).at("cases")) {
-      Json row{{"case_id", c.at("case_id")}, {"finding", c.at("finding")}, {"baseline_s", c.at("baseline_s")}, {"runs", c.at("runs")}};
+      passed += c.at("finding") == "pass";
+      if (damage == kNone && c.at("finding") == "pass") continue;  // hundreds of lines of them would say nothing
+      Json row{{"case_id", c.at("case_id")}, {"finding", c.at("finding")}, {"baseline_s", rounded(c.at("baseline_s"))}, {"runs", c.at("runs")}};
       for (const Json& compared : c.at("compared")) {
         if (compared.at("metric") != "time") continue;
-        for (const char* field : {"ratio", "ci95_low", "ci95_high", "enforced"}) row[field] = compared.at(field);
+        for (const char* field : {"ratio", "ci95_low", "ci95_high", "enforced"}) row[field] = rounded(compared.at(field));
       }
       line["cases"].push_back(std::move(row));
     }
     for (const Json& input : said.at("inputs")) {
       if (input.at("role") != "calibration") line["inputs"].push_back({{"role", input.at("role")}, {"sha256", input.at("sha256")}});
     }
+    line["passed"] = passed;
     return line;
   } catch (const Json::exception&) {
     throw BadInput("standard input: expected what prnn gate --json says");
@@ -106,7 +114,7 @@ std::vector<Rate> rates(const std::vector<Trial>& trials) {
     };
     const auto failed = [](const Trial& trial) { return trial.exit_code != 0 && trial.exit_code != 4; };
     const std::int64_t all = std::ssize(of_damage);
-    if (damage == "none") {
+    if (damage == kNone) {
       list.push_back({damage, "gates that fail", count(failed), all});
       list.push_back({damage, "gates that stay inconclusive", count([](const Trial& trial) { return trial.exit_code == 4; }), all});
     } else if (!is_slowdown(damage)) {
@@ -132,7 +140,7 @@ std::vector<Rate> rates(const std::vector<Trial>& trials) {
 std::string table_of(const std::vector<Rate>& list) {
   std::string text = "| damage | | seen | of | rate | with 95 % confidence |\n|---|---|---|---|---|---|\n";
   for (const Rate& rate : list) {
-    const bool wanted = rate.damage != "none";
+    const bool wanted = rate.damage != kNone;
     const double bound = wanted ? rate_at_least(rate.seen, rate.trials) : rate_at_most(rate.seen, rate.trials);
     text += fmt::format("| {} | {} | {} | {} | {:.2f} % | {} {:.2f} % |\n", rate.damage, rate.what, rate.seen, rate.trials,
                         100 * static_cast<double>(rate.seen) / static_cast<double>(rate.trials), wanted ? "at least" : "at most", 100 * bound);

@@ -78,12 +78,16 @@ TEST(Rates, AreShownWithTheBoundThatMatters) {
 
 constexpr const char* kSaid =
     R"({"exit_code":1,"verdicts":[{"cases":[{"case_id":"c/a","finding":"slower","baseline_s":1e-4,"runs":2,"compared":[{"metric":"speedup over b","ratio":9,"ci95_low":9,"ci95_high":9,"enforced":9},)"
-    R"({"metric":"time","ratio":1.03,"ci95_low":1.02,"ci95_high":1.04,"enforced":0.01}]},{"case_id":"c/b","finding":"broken","baseline_s":null,"runs":1,"compared":[]}]}],)"
+    R"({"metric":"time","ratio":1.03,"ci95_low":1.02345,"ci95_high":1.04,"enforced":0.01}]},{"case_id":"c/b","finding":"broken","baseline_s":null,"runs":1,"compared":[]},{"case_id":"c/d","finding":"pass","baseline_s":1,"runs":1,"compared":[]}]}],)"
     R"("inputs":[{"role":"candidate","path":"x","sha256":"12"},{"role":"calibration","path":"y","sha256":"34"}]})";
 
 TEST(Trials, AreReadAsTheyWereWritten) {
   const Json line = trial_line("none", 7, kSaid);
   EXPECT_EQ(line["cases"][0]["ratio"], 1.03);
+  EXPECT_EQ(line["cases"][0]["ci95_low"], 1.023) << "four digits";
+  EXPECT_EQ(line["passed"], 1);
+  EXPECT_EQ(line["cases"].size(), 2u) << "what passes is counted";
+  EXPECT_EQ(trial_line("truncate=8", 7, kSaid)["cases"].size(), 3u) << "but where it should not have";
   EXPECT_EQ(line["inputs"].size(), 1u);
   const auto path = std::filesystem::temp_directory_path() / ("prnn-trials-" + std::to_string(getpid()));
   std::ofstream(path) << line.dump() << "\n" << line.dump() << "\n";

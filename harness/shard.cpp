@@ -7,6 +7,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <utility>
 
 #include "harness/sha256.hpp"
 
@@ -25,6 +26,12 @@ double nominal_s(const Group& group) {
   return sum;
 }
 
+/// The library would cut a fraction off.
+std::int64_t whole(const Json& json) {
+  if (json.is_number_unsigned() && std::in_range<std::int64_t>(json.get<std::uint64_t>())) return json.get<std::int64_t>();
+  throw BadInput("field 'shard' has the wrong type");
+}
+
 }  // namespace
 
 Json to_json(const Shard& s) {
@@ -36,16 +43,15 @@ Json to_json(const Shard& s) {
 Shard shard(const Json& json) {
   Shard s;
   try {
-    s.index = json.at("index").get<std::int64_t>();
-    s.count = json.at("count").get<std::int64_t>();
+    s.index = whole(json.at("index"));
+    s.count = whole(json.at("count"));
     s.plan_sha256 = json.at("plan_sha256").get<std::string>();
-    s.plan_groups = json.at("plan_groups").get<std::int64_t>();
-    for (const Json& part : json.at("groups"))
-      s.groups.push_back({part.at("position").get<std::int64_t>(), part.at("group_id").get<std::string>(), part.at("cases").get<std::int64_t>()});
+    s.plan_groups = whole(json.at("plan_groups"));
+    for (const Json& part : json.at("groups")) s.groups.push_back({whole(part.at("position")), part.at("group_id").get<std::string>(), whole(part.at("cases"))});
   } catch (const Json::exception&) {
     throw BadInput("field 'shard' has the wrong type");
   }
-  const bool inside = std::all_of(s.groups.begin(), s.groups.end(), [&](const Shard::Part& part) { return 0 <= part.position && part.position < s.plan_groups && part.cases > 0; });
+  const bool inside = std::all_of(s.groups.begin(), s.groups.end(), [&](const Shard::Part& part) { return part.position < s.plan_groups && part.cases > 0; });
   if (s.index < 1 || s.index > s.count || !inside) throw BadInput("field 'shard' has an unknown value");
   return s;
 }

@@ -100,7 +100,8 @@ TEST(Deal, AShardIsReadAsItWasWritten) {
     json[field] = value;
     EXPECT_THROW(shard(json), BadInput) << field;
   };
-  broken("index", 3), broken("index", 0), broken("index", "2"), broken("groups", 1), broken("plan_groups", 1);
+  broken("index", 3), broken("index", 0), broken("index", "2"), broken("index", 1.5), broken("count", 1e300), broken("count", -1), broken("index", ~std::uint64_t{0}),
+      broken("groups", 1), broken("plan_groups", 1);
   broken("groups", Json::array({Json{{"position", -1}, {"group_id", "g"}, {"cases", 1}}}));
   broken("groups", Json::array({Json{{"position", 0}, {"group_id", "g"}, {"cases", 0}}}));
 }
