@@ -1,6 +1,6 @@
 # The parsers under libFuzzer (tests fuzz.*, label fuzz): they and their test are compiled by clang, the rest is what the program is made of. Built by the test fuzz.build, not by `all`.
-set(fuzz_seconds 12)  # each parser
-set(fuzzed harness/suite.cpp harness/plan.cpp harness/record.cpp reference/witness.cpp kernels/primitives/measured.cpp)
+set(fuzz_seconds 10)  # each parser
+set(fuzzed harness/toml_file.cpp harness/suite.cpp harness/gate_policy.cpp harness/plan.cpp harness/shard.cpp harness/record.cpp reference/witness.cpp kernels/primitives/measured.cpp)
 set(fuzz ${CMAKE_BINARY_DIR}/fuzz)
 
 find_program(PRNN_CLANG clang++)
@@ -10,7 +10,7 @@ if(PRNN_CLANG)
   execute_process(COMMAND ${PRNN_CLANG} -fsanitize=fuzzer,address,undefined ${fuzz}/nothing.cpp -o ${fuzz}/nothing RESULT_VARIABLE missing OUTPUT_QUIET ERROR_QUIET)
 endif()
 if(missing)
-  foreach(test IN ITEMS build suite record witness measured)
+  foreach(test IN ITEMS build suite policy record witness measured)
     add_test(NAME fuzz.${test} COMMAND ${CMAKE_COMMAND} -E echo "no libFuzzer here: it comes with the packages clang and libclang-rt-dev")
     set_tests_properties(fuzz.${test} PROPERTIES LABELS fuzz SKIP_REGULAR_EXPRESSION "no libFuzzer")
   endforeach()
@@ -40,7 +40,7 @@ add_custom_target(prnn_fuzz DEPENDS ${fuzz}/prnn_fuzz)
 add_test(NAME fuzz.build COMMAND ${CMAKE_COMMAND} --build ${CMAKE_BINARY_DIR} --target prnn_fuzz)
 set_tests_properties(fuzz.build PROPERTIES LABELS fuzz TIMEOUT 600 FIXTURES_SETUP fuzz)
 # What is new goes to build/, to be copied to the corpus by hand; so does what failed (crash-*, timeout-*, oom-*).
-foreach(parser IN ITEMS suite record witness measured)
+foreach(parser IN ITEMS suite policy record witness measured)
   set(found ${fuzz}/${parser})
   file(MAKE_DIRECTORY ${found})
   set(corpus ${CMAKE_SOURCE_DIR}/harness/testdata/corpus/${parser})

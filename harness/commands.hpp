@@ -21,6 +21,22 @@ std::filesystem::path build_directory();
 /// Where 50-digit truths are kept: $PRNN_CACHE, else build/reference.
 std::filesystem::path cache_directory();
 
+struct Page {
+  int status = 5;    // an exit code
+  std::string said;  // its path, or one line on what went wrong
+};
+/// plots/report.py in a process of its own: Python and matplotlib are not needed to measure. out: directory; empty: that of the first record.
+Page make_report(const std::vector<std::string>& files, const std::string& out);
+
+struct GateFlags {
+  std::string record, policy, calibration, junit, markdown;  // empty: not given
+  std::vector<std::string> baselines;                        // names, records or folders
+  bool replay = false, lenient = false, json = false;
+};
+int gate_command(const GateFlags&, const std::string& command);  // command: the line that called it
+/// Ratios of times, b over a; each a record, a folder of them or a saved baseline.
+int compare_command(const std::string& a, const std::string& b, bool json);
+
 int list_command(const std::string& what, bool json);
 int info_command(bool json);
 int witness_command(const std::vector<std::string>& files, const std::string& solver_pattern, const std::string& device, bool json);

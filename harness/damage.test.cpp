@@ -4,6 +4,7 @@
 #include <random>
 #include <set>
 
+#include "harness/baseline.hpp"
 #include "harness/program_test.hpp"
 #include "harness/record.hpp"
 
@@ -102,6 +103,40 @@ TEST_F(Damage, AKilledReportLeavesNoPageOrAWholeOne) {
   EXPECT_EQ(e.code, 0) << e.err;
   expect_page();
   EXPECT_EQ(get("r.jsonl"), record);
+}
+
+TEST_F(Damage, AKilledGateLeavesWholeRecordsAndTakesItsRunAlong) {
+  ASSERT_EQ(prnn("run small.toml --device cpu --no-report --out r.jsonl").code, 0);
+  Records before = records();
+  for (CaseRecord& row : before.rows) {
+    for (double& sample : row.samples_s) sample /= 10;  // all are slower now, which a second run is to confirm
+  }
+  {
+    RecordWriter writer = RecordWriter::create((folder_ / "b.jsonl").string());
+    writer.write(before.head);
+    writer.write(before.rows);
+  }
+  const std::string record = get("r.jsonl"), path = (folder_ / "r.jsonl").string(), words = "gate r.jsonl --baseline b.jsonl --junit j.xml --markdown m.md";
+  std::mt19937 random(std::random_device{}());
+  for (int kill_number = 0; kill_number < repeats("PRNN_TEST_KILLS", 10) / 2; ++kill_number) {
+    const pid_t child = start(words);
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 1000));
+    const pid_t run = worker(child);
+    kill(child, SIGKILL);
+    wait(child);
+    const auto is_gone = [&] { return content("/proc/" + std::to_string(run) + "/cmdline").empty(); };
+    EXPECT_TRUE(run == 0 || becomes_true(is_gone, 10)) << "its run goes on";
+    EXPECT_EQ(get("r.jsonl"), record);
+    const Runs candidate = load_candidate(path);  // throws where a fresh run is there but not whole
+    for (const RecordFile& file : candidate.files) EXPECT_EQ(file.rows.size(), 3u);
+    for (const char* output : {"j.xml", "m.md"}) {
+      const std::string text = get(output), end = output[0] == 'j' ? "</testsuites>\n" : "` |\n";
+      EXPECT_TRUE(text.empty() || text.ends_with(end)) << text;
+    }
+  }
+  const Ended e = prnn(words + " --json");
+  EXPECT_EQ(e.code, 1) << e.err;
+  EXPECT_EQ(nlohmann::json::parse(e.out)["verdicts"], nlohmann::json::parse(prnn(words + " --json --replay").out)["verdicts"]);
 }
 
 TEST_F(Damage, AFullDiskIsOneLineAndTheRunGoesOnWhereThereIsRoom) {

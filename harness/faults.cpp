@@ -76,6 +76,11 @@ const std::vector<Fault>& faults() {
       {68, "reference", "ulp_p99: the rank is one too high where the count is a multiple of 100", "verdict"},
       {69, "local test", "gradients: an infinity of the wrong sign is taken for an overflow of the truth", "gradient verdict"},
       {70, "statistics", "plateau: the last interval widths are compared with the first ones, not with those just before", "statistics"},
+      {71, "statistics", "gate: samples of one process are taken for independent, its luck forgotten", "statistics"},
+      {72, "statistics", "gate: false discoveries: every p is held against the rate of the largest", "statistics"},
+      {73, "pairing", "gate: a visit is paired with the one after it", "statistics"},
+      {74, "verdict", "gate: slower where the upper end of the interval is beyond the margin", "statistics"},
+      {75, "verdict", "gate: cycles are time over clock", "statistics"},
   };
   return list;
 }

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "harness/gate_policy.hpp"
 #include "harness/plan.hpp"
 #include "harness/record.hpp"
 #include "harness/sha256.hpp"
@@ -148,6 +149,35 @@ Answer suite(std::string_view text) {
   return Answer::accepted;
 }
 
+// --- policies of the gate --------------------------------------------------------------------------------------------------
+
+std::string text_of(const GatePolicy& policy) {
+  const char* gates[] = {"require", "same_machine", "off"};
+  std::string text = fmt::format(
+      "fdr = {}\n[time]\ngate = \"{}\"\nmargin = {}\nuncalibrated_noise = {}\n[speedup]\nbaselines = {}\nmargin = {}\n[numerics]\ngrowth = {}\nfloor = {}\n"
+      "[convergence]\niterations = {}\nrounds = {}\n[coverage]\nmissing = \"{}\"\n[resample]\nruns = {}\n",
+      policy.fdr, gates[static_cast<int>(policy.time)], policy.margin, policy.uncalibrated_noise, toml_values(policy.speedup_baselines), policy.speedup_margin, policy.growth,
+      policy.floor, policy.more_iterations, policy.more_rounds, policy.strict ? "strict" : "lenient", policy.resample_runs);
+  for (const GatePolicy::Override& each : policy.overrides) text += fmt::format("[[override]]\ncase = {}\nmargin = {}\n", toml_string(each.expression), each.margin);
+  return text;
+}
+
+Answer policy(std::string_view text) {
+  GatePolicy parsed;
+  try {
+    parsed = parse_gate_policy("policy.toml", std::string(text));
+  } catch (const BadInput& error) {
+    require_one_line(error);
+    return Answer::refused;
+  }
+  for (const double x : {parsed.fdr, parsed.margin, parsed.uncalibrated_noise, parsed.speedup_margin, parsed.growth, parsed.floor})
+    require(std::isfinite(x) && x >= 0, "a number that is none");
+  require(parsed.fdr > 0 && parsed.fdr < 1 && parsed.growth >= 1, "rates and factors outside of their range");
+  const std::string written = text_of(parsed);
+  require(text_of(parse_gate_policy("policy.toml", written)) == written, "a policy that is another once written:\n" + written);
+  return Answer::accepted;
+}
+
 // --- records -------------------------------------------------------------------------------------------------------------
 
 /// A record file.
@@ -240,7 +270,7 @@ Answer measured(std::string_view text) {
   return Answer::accepted;
 }
 
-const std::map<std::string, Answer (*)(std::string_view)> kParsers = {{"suite", suite}, {"record", record}, {"witness", witness}, {"measured", measured}};
+const std::map<std::string, Answer (*)(std::string_view)> kParsers = {{"suite", suite}, {"policy", policy}, {"record", record}, {"witness", witness}, {"measured", measured}};
 
 }  // namespace
 }  // namespace prnn
@@ -320,7 +350,7 @@ TEST_P(Parser, AnswersDamagedTexts) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(EveryParser, Parser, testing::Values("suite", "record", "witness", "measured"), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(EveryParser, Parser, testing::Values("suite", "policy", "record", "witness", "measured"), [](const auto& info) { return info.param; });
 
 TEST(WitnessParser, RefusesWhatIsNestedDeeperThanAStack) {
   std::string text = content(fs::path(PRNN_SOURCE_DIR) / "harness/testdata/corpus/witness/refused/number.json");
@@ -330,10 +360,11 @@ TEST(WitnessParser, RefusesWhatIsNestedDeeperThanAStack) {
 }
 
 TEST(ShippedTextOfAParser, IsAccepted) {
-  for (const auto& entry : fs::directory_iterator(fs::path(PRNN_SOURCE_DIR) / "suites")) {
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path(PRNN_SOURCE_DIR) / "suites")) {
     if (entry.path().extension() != ".toml") continue;
     EXPECT_EQ(suite(content(entry.path())), Answer::accepted) << entry.path();
   }
+  EXPECT_EQ(policy(content(fs::path(PRNN_SOURCE_DIR) / "harness/gate.toml")), Answer::accepted);
   EXPECT_EQ(record(content(fs::path(PRNN_SOURCE_DIR) / "results/quick/h200-2026-11-22-cedc4cf.jsonl")), Answer::accepted);
 }
 

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 #include <algorithm>
-#include <charconv>
 #include <functional>
 #include <regex>
 #include <unordered_map>
@@ -58,6 +57,8 @@ void name(Case& c) {
 std::string undefined(const Case& c, const Solver* solver) {
   if (const std::string why = find_op(c.problem.op).why_not(c.problem); !why.empty()) return why;
   if (!solver) {
+    const std::vector<std::string> of_op = solver_names(c.problem.op);
+    if (std::find(of_op.begin(), of_op.end(), c.solver) == of_op.end()) return fmt::format("{} is no solver of op {}", c.solver, c.problem.op);
     std::string elsewhere;
     for (const MachineEntry& machine : machines()) {
       if (find_solver(c.solver, machine.device, c.problem)) elsewhere += (elsewhere.empty() ? "" : ", ") + machine.device;
@@ -109,11 +110,11 @@ class Collector {
   std::unordered_map<std::string, std::size_t> group_at_;
 };
 
-void expand(const Grid& grid, const Suite& suite, const std::string& device, Collector& collector) {
+void expand(const Grid& grid, const Op& op, const Suite& suite, const std::string& device, Collector& collector) {
   const Axes& a = grid.axes;
-  std::vector<Dial> dials = {dial(a.op, &Problem::op),
-                             dial(a.scope, &Problem::scope),
-                             dial(a.cells, &Problem::cell),
+  const std::vector<std::string> solvers = a.all_solvers ? solver_names(op.name) : a.solvers;
+  std::vector<Dial> dials = {dial(a.scope, &Problem::scope),
+                             dial(names_for(a, op), &Problem::cell),
                              dial(a.passes, &Problem::pass),
                              dial(a.grad, &Problem::grad),
                              dial(a.storage, &Problem::storage),
@@ -125,18 +126,19 @@ void expand(const Grid& grid, const Suite& suite, const std::string& device, Col
                              dial(a.batch, &Problem::batch),
                              dial(a.hidden, &Problem::hidden),
                              dial(a.seq_len, &Problem::seq_len),
-                             {a.solvers.size(), [&](Case& c, std::size_t i) { c.solver = a.solvers[i]; }},
+                             {solvers.size(), [&](Case& c, std::size_t i) { c.solver = solvers[i]; }},
                              dial(a.gates, &Problem::gates),
                              dial(a.iteration_limit, &Problem::iteration_limit)};
   for (const auto& [key, values] : a.policy) {
     dials.push_back({values.size(), [&key = key, &values = values](Case& c, std::size_t i) { c.problem.policy[key] = values[i]; }});
   }
   Case c;
+  c.problem.op = op.name;
   c.device = device;
   c.expect = grid.expect;
   turn(dials, 0, c, [&](const Case& complete) {
     Case named = complete;
-    if (named.problem.regime == "text") named.problem.text = suite.text_bytes;
+    if (reads_text(named.problem.regime)) named.problem.text = suite.text_bytes;
     name(named);
     collector.add(named);
   });
@@ -144,7 +146,9 @@ void expand(const Grid& grid, const Suite& suite, const std::string& device, Col
 
 /// A speedup needs its baseline in the group: one that `solvers` leaves out, or that is there at a fixed count only, is added as shipped.
 void add_baselines(const Suite& suite, Group& group) {
+  const std::vector<std::string> of_op = solver_names(group.cases.front().problem.op);
   for (const std::string& baseline : suite.baselines) {
+    if (std::find(of_op.begin(), of_op.end(), baseline) == of_op.end()) continue;
     const bool there = std::any_of(group.cases.begin(), group.cases.end(), [&](const Case& c) { return c.solver == baseline && c.skip.empty(); });
     if (there) continue;
     Case c = group.cases.front();
@@ -165,7 +169,8 @@ void add_baselines(const Suite& suite, Group& group) {
 
 std::string undefined_combination(const std::string& why) { return std::string(kUndefined) + why; }
 std::string too_large(const std::string& why) { return std::string(kMemory) + why; }
-bool excused(std::string_view reason) { return reason.starts_with(kUndefined) || reason.starts_with(kMemory); }
+bool is_undefined(std::string_view reason) { return reason.starts_with(kUndefined); }
+bool excused(std::string_view reason) { return is_undefined(reason) || reason.starts_with(kMemory); }
 
 std::int64_t Group::bytes() const {
   std::int64_t tensors = 0, workspaces = 0;
@@ -187,17 +192,6 @@ std::string readable_bytes(std::int64_t bytes) {
   return fmt::format("{:.1f} {}iB", value, *unit);
 }
 
-std::pair<int, int> parse_shard(std::string_view text) {
-  int shard = 0, shards = 0;
-  const char* end = text.data() + text.size();
-  const auto [slash, first_error] = std::from_chars(text.data(), end, shard);
-  if (first_error == std::errc() && slash != end && *slash == '/') {
-    const auto [last, second_error] = std::from_chars(slash + 1, end, shards);
-    if (second_error == std::errc() && last == end && 1 <= shard && shard <= shards) return {shard, shards};
-  }
-  throw BadInput(fmt::format("--shard {}: expected i/n with 1 <= i <= n, such as 2/8", text));
-}
-
 std::function<bool(const std::string&)> name_filter(std::string_view flag, const std::string& expression) {
   try {
     return [pattern = std::regex(expression)](const std::string& name) { return std::regex_search(name, pattern); };
@@ -208,7 +202,9 @@ std::function<bool(const std::string&)> name_filter(std::string_view flag, const
 
 std::vector<Group> make_plan(const Suite& suite, const PlanOptions& options) {
   Collector collector;
-  for (const Grid& grid : suite.grids) expand(grid, suite, options.device, collector);
+  for (const Grid& grid : suite.grids) {
+    for (const std::string& op : grid.axes.op) expand(grid, find_op(op), suite, options.device, collector);
+  }
   std::vector<Group> groups = std::move(collector.groups);
   std::size_t count = 0;
   for (Group& group : groups) {
@@ -224,12 +220,8 @@ std::vector<Group> make_plan(const Suite& suite, const PlanOptions& options) {
     std::erase_if(groups, [](const Group& group) { return group.cases.empty(); });
     if (groups.empty()) throw BadInput(fmt::format("--only {}: matches none of the {} cases of {}", options.only, count, suite.path));
   }
-  std::vector<Group> mine;
-  for (std::size_t i = 0; i < groups.size(); ++i) {
-    if (i % static_cast<std::size_t>(options.shards) + 1 == static_cast<std::size_t>(options.shard)) mine.push_back(std::move(groups[i]));
-  }
-  for (Group& group : mine) fit(group, options.free_bytes);
-  return mine;
+  for (Group& group : groups) fit(group, options.free_bytes);
+  return groups;
 }
 
 }  // namespace prnn

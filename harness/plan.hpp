@@ -36,7 +36,6 @@ struct Group {
 struct PlanOptions {
   std::string device = "cpu";
   std::string only;                                                    // regular expression (ECMAScript) searched in case_id; empty: all
-  int shard = 1, shards = 1;                                           // shard of shards, from 1; whole groups
   std::int64_t free_bytes = std::numeric_limits<std::int64_t>::max();  // of the machine
   std::int64_t last_level_cache_bytes = 0;                             // of the machine
 };
@@ -45,18 +44,16 @@ struct PlanOptions {
 /// Duplicates are merged (the later expectation holds). Throws BadInput: a bad expression, nothing left to do.
 std::vector<Group> make_plan(const Suite&, const PlanOptions&);
 
-/// "2/8" -> {2, 8}; throws BadInput.
-std::pair<int, int> parse_shard(std::string_view);
-
 /// Whether a regular expression (ECMAScript), given with this flag, is found in a name; throws BadInput.
 std::function<bool(const std::string&)> name_filter(std::string_view flag, const std::string& expression);
 
 /// Sets of tensors to rotate through, so that what a launch reads has left the last-level cache: the fewest whose sum exceeds 3 x cache.
 std::int64_t rotating_sets(std::int64_t set_bytes, std::int64_t last_level_cache_bytes);
 
-/// The two reasons for a skip that are no fault on a device that exists (design section 1). excused(): is this reason one of them?
+/// The two reasons for a skip that are no fault on a device that exists (design section 1). excused(): is this reason one of them? is_undefined(): the first?
 std::string undefined_combination(const std::string& why);
 std::string too_large(const std::string& why);
+bool is_undefined(std::string_view skip_reason);
 bool excused(std::string_view skip_reason);
 
 /// 1536 -> "1.5 KiB".

@@ -210,32 +210,6 @@ TEST(Plan, KeepsOnlyWhatTheExpressionFindsInTheCaseId) {
   EXPECT_THROW(plan("", options), BadInput);
 }
 
-TEST(Plan, DealsWholeGroupsToShards) {
-  const std::string rest = "seq_len = [1, 2, 3, 4, 5]";
-  std::vector<std::string> joined;
-  for (int shard = 1; shard <= 3; ++shard) {
-    PlanOptions options;
-    options.shard = shard;
-    options.shards = 3;
-    const auto groups = plan(rest, options);
-    EXPECT_EQ(groups.size(), shard == 3 ? 1u : 2u);
-    for (const Group& group : groups) EXPECT_EQ(group.cases.size(), 2u);
-    const auto ids = case_ids(groups);
-    joined.insert(joined.end(), ids.begin(), ids.end());
-  }
-  auto all = case_ids(plan(rest));
-  std::sort(all.begin(), all.end());
-  std::sort(joined.begin(), joined.end());
-  EXPECT_EQ(joined, all);
-}
-
-TEST(Plan, ReadsShards) {
-  EXPECT_EQ(parse_shard("1/1"), std::make_pair(1, 1));
-  EXPECT_EQ(parse_shard("2/8"), std::make_pair(2, 8));
-  EXPECT_EQ(parse_shard("8/8"), std::make_pair(8, 8));
-  for (const char* bad : {"", "1", "/", "0/2", "3/2", "1/", "/2", "a/b", "1/2x", "1/2/3", "-1/2"}) EXPECT_THROW(parse_shard(bad), BadInput) << bad;
-}
-
 TEST(Plan, GivesTextProblemsTheirText) {
   const Suite s =
       parse_suite(PRNN_SOURCE_DIR "/suites/t.toml", "title = \"t\"\ncells = \"gru_diag\"\nsolvers = \"seq_fused\"\nregime = [\"text\", \"paper\"]\ntext_file = \"../LICENSE\"");
@@ -250,6 +224,31 @@ TEST(Plan, SaysBytesReadably) {
   EXPECT_EQ(readable_bytes(1024), "1.0 KiB");
   EXPECT_EQ(readable_bytes(1536), "1.5 KiB");
   EXPECT_EQ(readable_bytes(8'000'000'000), "7.5 GiB");
+}
+
+TEST(Plan, AnOpHasItsOwnNamesAndSolvers) {
+  const Suite suite = parse_suite("t.toml",
+                                  "title = \"t\"\nop = [\"recurrence\", \"reduction\"]\ncells = \"gru_diag\"\njacobian = [\"diag\", \"2x2\"]\nsolvers = \"all\"\n"
+                                  "baselines = [\"seq_stepwise\", \"seq_fused\"]",
+                                  {});
+  const std::vector<Group> groups = make_plan(suite, {.device = "emulated"});
+  ASSERT_EQ(groups.size(), 3u);
+  for (const Group& group : groups) {
+    const std::string& op = group.cases[0].problem.op;
+    std::vector<std::string> solvers;
+    for (const Case& c : group.cases) solvers.push_back(c.solver);
+    EXPECT_EQ(solvers, solver_names(op)) << group.group_id << ": no baseline that is another op's";
+    EXPECT_TRUE(group.group_id.starts_with(op + "/kernel/" + group.cases[0].problem.cell + "/"));
+  }
+  EXPECT_EQ(groups[0].cases[0].problem.cell, "gru_diag");
+  EXPECT_EQ(groups[1].cases[0].problem.cell, "diag");
+  EXPECT_EQ(groups[2].cases[0].problem.cell, "2x2");
+  for (const Case& c : groups[2].cases) EXPECT_EQ(c.skip, "") << c.solver;
+
+  const Suite other = parse_suite("t.toml", "title = \"t\"\nop = \"reduction\"\njacobian = \"diag\"\nsolvers = \"shooting\"\npasses = [\"forward\", \"backward\"]", {});
+  const std::vector<Group> skipped = make_plan(other, {.device = "emulated"});
+  EXPECT_EQ(skipped[0].cases[0].skip, undefined_combination("shooting is no solver of op reduction"));
+  EXPECT_EQ(skipped[1].cases[0].skip, undefined_combination("op reduction has no pass backward"));
 }
 
 // quick.toml stays quick: a timed case takes at most 0.3 s on a CPU, together under a minute.

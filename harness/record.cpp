@@ -37,7 +37,9 @@ constexpr int kSchema = 1;
 std::string default_reason(const std::string& field, const CaseRecord& row) {
   const auto is = [&](std::initializer_list<std::string_view> names) { return std::find(names.begin(), names.end(), field) != names.end(); };
   if (field == "weight_std") return "regime's own";
+  if (is({"cell", "jacobian"})) return fmt::format("op {} has none", row.problem.op);
   if (field == "gpu_name") return "not run on a GPU";
+  if (field == "visits") return "one process took all samples in a row";
   const std::string& ran = row.policy_solver.empty() ? row.solver : row.policy_solver;
   if (is({"rounds", "boundaries", "boundaries_failed"})) return ran + " has none";
   if (is({"error_du", "error_da", "error_dh0", "error_end_to_end"}) && row.problem.pass == "forward") return "forward";
@@ -49,10 +51,7 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   if (field == "converged" && row.problem.iteration_limit) return "a fixed count of iterations is not checked";
   if (field == "compute_floor_s") return "the rate of flops and special functions is not measured in this build";
   if (is({"lyapunov", "jacobian_max"})) return row.problem.pass == "backward" ? "states are given" : "no reference was asked for";
-  if (field == "truncation")
-    return row.problem.pass == "backward" ? "states are given"
-           : row.problem.iteration_limit  ? "not measured"
-                                          : "no fixed count";
+  if (field == "truncation") return row.problem.pass == "backward" ? "states are given" : row.problem.iteration_limit ? "not measured" : "no fixed count";
   return "not measured";
 }
 
@@ -65,6 +64,8 @@ void describe(auto&& field, ErrorSummary&);
 void describe(auto&& field, EndToEndError&);
 void describe(auto&& field, TruncationSummary&);
 void describe(auto&& field, Speedup&);
+void describe(auto&& field, Visit&);
+void describe(auto&& field, Interleaved&);
 void describe(auto&& field, CaseRecord&);
 
 class Writer {
@@ -97,6 +98,15 @@ class Writer {
     json_[name] = std::move(list);
   }
   void operator()(const char* name, const std::vector<std::array<std::int64_t, 2>>& pairs) { json_[name] = pairs; }
+  void operator()(const char* name, const std::vector<Visit>& visits) {
+    json_[name] = Json::array();
+    for (std::size_t k = 0; k < visits.size(); ++k) {
+      Writer inner(row_, fmt::format("{}{}[{}].", prefix_, name, k));
+      describe(inner, const_cast<Visit&>(visits[k]));
+      json_[name].push_back(std::move(inner.json_));
+      reasons_.insert(inner.reasons_.begin(), inner.reasons_.end());
+    }
+  }
   template <class T>
     requires requires(T& value, Writer& writer) { describe(writer, value); }
   void operator()(const char* name, const T& value) {
@@ -128,6 +138,12 @@ class Writer {
     json_["policy"] = Json::object();
     if (!solver.empty()) json_["policy"]["solver"] = solver;
     for (const auto& [key, value] : policy) json_["policy"][key] = value;
+  }
+  /// What the op is done with: under the name of its axis, and null under the other.
+  void cell(const std::string& op, const std::string& name) {
+    const bool is_cell = std::none_of(ops().begin(), ops().end(), [&](const Op& known) { return known.name == op && known.axis == "jacobian"; });
+    text("cell", is_cell ? name : "");
+    text("jacobian", is_cell ? "" : name);
   }
   void text(const char* name, const std::string& value) {  // empty: null
     if (value.empty()) null(name);
@@ -184,6 +200,10 @@ class Reader {
       else read(value, "policy", policy[key]);
     }
   }
+  void cell(const std::string&, std::string& name) {
+    text("cell", name);
+    if (name.empty() && json_.contains("jacobian")) text("jacobian", name);  // older records have cells alone
+  }
   void text(const char* name, std::string& value) {
     const Json& json = at(name);
     if (json.is_null()) value.clear();
@@ -235,6 +255,11 @@ class Reader {
       read(pair[0], name, b), read(pair[1], name, d);
     }
   }
+  static void read(const Json& json, const std::string& name, std::vector<Visit>& visits) {
+    visits.clear();
+    if (!json.is_array()) wrong_type(name);
+    for (const Json& visit : json) read(visit, name, visits.emplace_back());
+  }
   static void read(const Json& json, const std::string& name, Storage& value) { choose(parse_storage(json.is_string() ? json.get<std::string>() : ""), name, value); }
   static void read(const Json& json, const std::string& name, Status& value) { choose(parse_status(json.is_string() ? json.get<std::string>() : ""), name, value); }
   [[noreturn]] static void wrong_type(const std::string& name) { throw BadInput(fmt::format("field '{}' has the wrong type", name)); }
@@ -277,17 +302,20 @@ void describe(auto&& field, TruncationSummary& t) {
   field("truncation_max", t.truncation_max), field("rounding_max", t.rounding_max), field("verified_prefix", t.verified_prefix), field("channels_checked", t.channels_checked);
 }
 void describe(auto&& field, Speedup& s) { field("ratio", s.ratio), field("ci95_low", s.ci95_low), field("ci95_high", s.ci95_high); }
+void describe(auto&& field, Visit& v) { field("samples", v.samples), field("process", v.process), field("clock_mhz", v.clock_mhz); }
+void describe(auto&& field, Interleaved& i) { field("session", i.session), field("side", i.side), field("program", i.program), field("commit", i.commit); }
 
 /// Every field of design section 3 but "record" and "compute", in its order.
 void describe(auto&& field, CaseRecord& row) {
   Problem& p = row.problem;
-  field("op", p.op), field("scope", p.scope), field("cell", p.cell), field("pass", p.pass), field("grad", p.grad), field("storage", p.storage);
+  field("op", p.op), field("scope", p.scope), field.cell(p.op, p.cell), field("pass", p.pass), field("grad", p.grad), field("storage", p.storage);
   field("batch", p.batch), field("hidden", p.hidden), field("seq_len", p.seq_len), field("regime", p.regime), field("weight_std", p.weight_std), field("h0", p.h0);
   field("seed", p.seed), field("gates", p.gates), field.iteration_limit(p.iteration_limit), field("cache", row.cache);
   field("suite", row.suite), field("device", row.device), field("gpu_name", row.gpu_name), field("solver", row.solver), field.policy(row.policy, row.policy_solver);
   field("group_id", row.group_id), field("case_id", row.case_id);
   field("status", row.status), field("expected_status", row.expected_status), field("reason", row.reason), field.null_reasons(row.null_reasons);
-  field("time_s", row.time_s), field("samples_s", row.samples_s), field("time_graph_s", row.time_graph_s), field("graph_launches", row.graph_launches);
+  field("time_s", row.time_s), field("samples_s", row.samples_s), field.newer("visits", row.visits), field("time_graph_s", row.time_graph_s),
+      field("graph_launches", row.graph_launches);
   field("host_s", row.host_s), field("clock_mhz", row.clock_mhz);
   field("bytes_min", row.bytes_min), field("floor_s", row.floor_s), field("floor_fraction", row.floor_fraction), field("compute_floor_s", row.compute_floor_s);
   field("flops", row.flops);
@@ -358,7 +386,7 @@ int open_record(const std::string& path, int flags) {
 }
 
 /// What is no UTF-8 (a path may be anything) is replaced: a row is never lost for a letter.
-std::string line_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
+std::string line_of_json(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 bool is_record(const Json& json, const char* kind) {
   if (!json.is_object()) return false;
@@ -384,6 +412,14 @@ CaseRecord case_record(const Json& json) {
   if (!is_record(json, "case")) throw BadInput("expected a record \"case\"");
   CaseRecord row;
   describe(Reader(json), row);
+  if (row.visits) {
+    std::int64_t samples = 0;
+    for (const Visit& visit : *row.visits) {
+      if (visit.samples < 1 || visit.samples > std::ssize(row.samples_s) || visit.process < 0) throw BadInput("field 'visits' has an unknown value");
+      samples += visit.samples;
+    }
+    if (samples != std::ssize(row.samples_s)) throw BadInput(fmt::format("field 'visits' has {} samples; samples_s has {}", samples, row.samples_s.size()));
+  }
   return row;
 }
 
@@ -456,6 +492,13 @@ Json to_json(const Provenance& p) {
   json["error_factor"] = kErrorFactor;  // a row passes up to this x its bound: drawn by plots/
   json["fingerprint"] = p.fingerprint;
   json["text"] = p.text.empty() ? Json(nullptr) : Json(p.text);
+  json["shard"] = p.shard ? to_json(*p.shard) : Json(nullptr);
+  json["interleaved_with"] = nullptr;
+  if (p.interleaved_with) {
+    const auto& [session, side, program, commit] = *p.interleaved_with;
+    json["interleaved_with"] = Json{{"session", session}, {"side", side}, {"program", program}, {"commit", commit}};
+  }
+  json["inject"] = p.inject.empty() ? Json(nullptr) : Json(p.inject);
   return json;
 }
 
@@ -477,6 +520,9 @@ Provenance provenance(const Json& json) {
   suite("path", p.suite_path), suite("sha256", p.suite_sha256), suite("text", p.suite_text);
   head("order_seed", p.order_seed), head("copy_bytes_per_s", p.copy_bytes_per_s), head("launch_s", p.launch_s), head("fingerprint", p.fingerprint);
   if (!head.at("text").is_null()) head("text", p.text);
+  if (json.contains("shard") && !json.at("shard").is_null()) p.shard = shard(json.at("shard"));
+  head.newer("interleaved_with", p.interleaved_with);
+  if (json.contains("inject")) head.text("inject", p.inject);
   return p;
 }
 
@@ -525,31 +571,58 @@ RecordWriter::~RecordWriter() {
   if (file_ >= 0) ::close(file_);
 }
 
-void RecordWriter::write(const Provenance& head) { write_text(line_of(to_json(head))); }
+std::string line_of(const CaseRecord& row) { return line_of_json(to_json(row)); }
+std::string line_of(const Provenance& head) { return line_of_json(to_json(head)); }
+
+void RecordWriter::write(const Provenance& head) { write_text(line_of(head) + "\n"); }
 
 void RecordWriter::write(const std::vector<CaseRecord>& group) {
   std::string text;
-  for (const CaseRecord& row : group) text += line_of(to_json(row));
+  for (const CaseRecord& row : group) text += line_of(row) + "\n";
   write_text(text);
 }
 
 void RecordWriter::write_text(const std::string& text) { write_all(file_, path_, text); }
 
+void require_same_run(const std::string& path, const Provenance& theirs, const Provenance& now) {
+  const auto same = [&](const char* what, const std::string& their, const std::string& ours) {
+    if (their != ours) throw BadInput(fmt::format("--resume: {} is of another {} ({}); expected {}", path, what, their, ours));
+  };
+  const auto shard_text = [](const Provenance& p) { return p.shard ? fmt::format("{}/{} of plan {:.7}", p.shard->index, p.shard->count, p.shard->plan_sha256) : "the whole plan"; };
+  const auto kind = [](const Provenance& p) { return p.copy_bytes_per_s ? "timed" : "verified only"; };
+  same("suite", theirs.suite_sha256, now.suite_sha256);
+  same("machine or build", theirs.fingerprint, now.fingerprint);
+  same("commit", theirs.commit, now.commit);
+  same("text", Json(theirs.text).dump(), Json(now.text).dump());
+  same("shard", shard_text(theirs), shard_text(now));
+  same("kind of run", kind(theirs), kind(now));
+  same("injected damage", theirs.inject.empty() ? "none" : theirs.inject, now.inject.empty() ? "none" : now.inject);
+}
+
+void replace_record(const std::string& path, const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  const std::string beside = path + ".resume";
+  const int file = open_record(beside, O_CREAT | O_TRUNC);
+  try {
+    write_all(file, beside, text);
+  } catch (const DiskFull&) {
+    ::close(file);
+    ::unlink(beside.c_str());
+    throw;
+  }
+  ::close(file);
+  std::error_code error;
+  fs::rename(beside, path, error);
+  if (error) throw BadInput(fmt::format("{}: cannot be replaced: {}", path, error.message()));
+}
+
 Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan, bool keep_failed) {
   const Records records = read_records(path);
-  std::string kept = records.head_line.empty() ? line_of(to_json(now)) : records.head_line + "\n";  // killed before the first line was whole: start over
-  Resumed resumed{.groups = {}, .done = {}, .head = records.head_line.empty() ? now : records.head};
-  if (!records.head_line.empty()) {
-    const auto same = [&](const char* what, const std::string& theirs, const std::string& ours) {
-      if (theirs != ours) throw BadInput(fmt::format("--resume: {} is of another {} ({}); expected {}", path, what, theirs, ours));
-    };
-    same("suite", records.head.suite_sha256, now.suite_sha256);
-    same("machine or build", records.head.fingerprint, now.fingerprint);
-    same("commit", records.head.commit, now.commit);
-    same("text", Json(records.head.text).dump(), Json(now.text).dump());
-    const auto kind = [](const Provenance& p) { return p.copy_bytes_per_s ? "timed" : "verified only"; };
-    same("kind of run", kind(records.head), kind(now));
-  }
+  const bool headless = records.head_line.empty();  // killed before the first line was whole: start over
+  std::vector<std::string> kept = {headless ? line_of(now) : records.head_line};
+  Resumed resumed{.groups = {}, .done = {}, .head = headless ? now : records.head};
+  if (!headless) require_same_run(path, records.head, now);
   std::map<std::string, std::size_t> row_of;
   for (std::size_t i = 0; i < records.rows.size(); ++i) row_of[records.rows[i].case_id] = i;
 
@@ -568,23 +641,9 @@ Resumed resume(const std::string& path, const Provenance& now, std::vector<Group
     if (!whole) resumed.groups.push_back(std::move(group));
   }
   for (std::size_t i = 0; i < records.rows.size(); ++i) {
-    if (!again.contains(records.rows[i].case_id)) kept += records.lines[i] + "\n";
+    if (!again.contains(records.rows[i].case_id)) kept.push_back(records.lines[i]);
   }
-
-  // A new file takes the old one's name in one step: a kill here loses nothing.
-  const std::string beside = path + ".resume";
-  const int file = open_record(beside, O_CREAT | O_TRUNC);
-  try {
-    write_all(file, beside, kept);
-  } catch (const DiskFull&) {
-    ::close(file);
-    ::unlink(beside.c_str());
-    throw;
-  }
-  ::close(file);
-  std::error_code error;
-  fs::rename(beside, path, error);
-  if (error) throw BadInput(fmt::format("--resume {}: cannot be replaced: {}", path, error.message()));
+  replace_record(path, kept);  // a kill here loses nothing
   return resumed;
 }
 

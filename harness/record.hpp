@@ -11,10 +11,9 @@
 #include <vector>
 
 #include "harness/plan.hpp"
+#include "harness/shard.hpp"
 
 namespace prnn {
-
-using Json = nlohmann::ordered_json;
 
 /// No room left for the record, or a short write: exit code 5.
 struct DiskFull : std::runtime_error {
@@ -58,6 +57,12 @@ struct Speedup {
 
 inline constexpr std::size_t kSamplesKept = 200;
 
+/// So many samples in a row by one process of the program; of a case that two programs took turns at.
+struct Visit {
+  std::int64_t samples = 0, process = 0;  // process: 0, 1, ... in the order of starting
+  std::optional<double> clock_mhz;
+};
+
 /// A row. What is not set becomes null, with its reason in null_reasons: the one given here, else a default for the field.
 struct CaseRecord {
   // identity
@@ -72,7 +77,8 @@ struct CaseRecord {
   std::map<std::string, std::string> null_reasons;
   // time
   std::optional<TimeSummary> time_s;
-  std::vector<double> samples_s;  // kSamplesKept at most
+  std::vector<double> samples_s;             // kSamplesKept at most
+  std::optional<std::vector<Visit>> visits;  // samples_s is theirs, one after the other; none: one visit, one process
   std::optional<double> time_graph_s, host_s, clock_mhz;
   std::optional<std::int64_t> graph_launches;  // N of time_graph_s
   // limit
@@ -101,6 +107,13 @@ Json to_json(const CaseRecord&);
 /// The inverse; throws BadInput naming the field.
 CaseRecord case_record(const Json&);
 
+/// The record beside this one, of the program that took turns with this one (run --against).
+struct Interleaved {
+  std::string session;          // the same in both
+  std::int64_t side = 0;        // 0: the program that was called, 1: the other
+  std::string program, commit;  // of the other
+};
+
 struct Provenance {
   std::string time_utc, command, commit;
   bool dirty = false;
@@ -112,7 +125,10 @@ struct Provenance {
   std::uint64_t order_seed = 0;
   std::optional<double> copy_bytes_per_s, launch_s;  // none: nothing was timed
   std::string fingerprint;
-  std::map<std::string, std::string> text;  // regime text: file, package, bytes, sha256; empty: not used
+  std::map<std::string, std::string> text;  // regimes text and trained: file, package, bytes, sha256; empty: not used
+  std::optional<Shard> shard;               // none: the whole plan
+  std::optional<Interleaved> interleaved_with;
+  std::string inject;  // damage that was asked for, to try the gate with; empty: none
 };
 
 /// What this build and computer know by themselves: time, commit, compiler, cpu, os, gpu, suite, fingerprint. The rest is the caller's.
@@ -153,13 +169,21 @@ class RecordWriter {
   int file_ = -1;
 };
 
+/// Refuses to go on in a record of another suite, text, machine, commit, shard or kind of run (BadInput).
+void require_same_run(const std::string& path, const Provenance& theirs, const Provenance& now);
+
+/// Replaces a record file in one step by these lines, without newlines; throws DiskFull, BadInput.
+void replace_record(const std::string& path, const std::vector<std::string>& lines);
+std::string line_of(const CaseRecord&);
+std::string line_of(const Provenance&);
+
 /// What is left to do of a plan. done: rows of the plan that are in the file and stay. head: of the file; its order seed and copy rate hold for the rows to come.
 struct Resumed {
   std::vector<Group> groups;
   std::vector<CaseRecord> done;
   Provenance head;
 };
-/// Prepares path to be continued: refuses a file of another suite, text, machine or commit, or one that was timed where now is not (BadInput); a group of the plan that is not whole in it,
+/// Prepares path to be continued, where it is of the same run; a group of the plan that is not whole in it,
 /// or has a row that is error or timeout, is to be run again, and its rows are taken out of the file (atomically).
 /// keep_failed: rows that are error or timeout stay, for a run that goes on by itself.
 Resumed resume(const std::string& path, const Provenance& now, std::vector<Group> plan, bool keep_failed = false);

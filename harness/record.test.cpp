@@ -71,6 +71,7 @@ CaseRecord full_row() {
   r.status = Status::not_converged, r.expected_status = Status::wrong, r.reason = "why";
   r.time_s = TimeSummary{1, 2, 3, 4, 5, 6, 7, "m"};
   r.samples_s = {0.1, 0.2};
+  r.visits = {{1, 1, 27.0}, {1, 0, 28.0}};
   r.time_graph_s = 8, r.graph_launches = 9, r.host_s = 10, r.clock_mhz = 11;
   r.bytes_min = 12, r.floor_s = 13, r.floor_fraction = 14, r.compute_floor_s = 15, r.flops = 16;
   r.iterations = 17, r.rounds = 18, r.boundaries = 19, r.boundaries_failed = 20, r.converged = false, r.deterministic = true;
@@ -93,11 +94,11 @@ CaseRecord full_row() {
 
 TEST(Record, HasEveryFieldOfTheContractInEveryRow) {
   const Json row = to_json(full_row());
-  const Json expected =
-      Json::parse(R"({"record":"case","op":"recurrence","scope":"kernel","cell":"lstm_cifg_diag","pass":"forward","grad":"all","storage":"f64","batch":2,"hidden":3,"seq_len":4,
+  const Json expected = Json::parse(
+      R"({"record":"case","op":"recurrence","scope":"kernel","cell":"lstm_cifg_diag","jacobian":null,"pass":"forward","grad":"all","storage":"f64","batch":2,"hidden":3,"seq_len":4,
     "regime":"wide","weight_std":0.25,"h0":"random","seed":18446744073709551615,"gates":"exact","iteration_limit":5,"cache":"hot","suite":"quick","device":"cuda","gpu_name":"H200","compute":"f64",
-    "solver":"auto","policy":{"solver":"newton_fused","steps_a_thread":2,"threads":64},"group_id":"g","case_id":"c","status":"not_converged","expected_status":"wrong","reason":"why","null_reasons":{},
-    "time_s":{"median":1.0,"min":2.0,"mean":3.0,"mad":4.0,"ci95_low":5.0,"ci95_high":6.0,"samples":7,"method":"m"},"samples_s":[0.1,0.2],"time_graph_s":8.0,"graph_launches":9,"host_s":10.0,
+    "solver":"auto","policy":{"solver":"newton_fused","steps_a_thread":2,"threads":64},"group_id":"g","case_id":"c","status":"not_converged","expected_status":"wrong","reason":"why","null_reasons":{"jacobian":"op recurrence has none"},
+    "time_s":{"median":1.0,"min":2.0,"mean":3.0,"mad":4.0,"ci95_low":5.0,"ci95_high":6.0,"samples":7,"method":"m"},"samples_s":[0.1,0.2],"visits":[{"samples":1,"process":1,"clock_mhz":27.0},{"samples":1,"process":0,"clock_mhz":28.0}],"time_graph_s":8.0,"graph_launches":9,"host_s":10.0,
     "clock_mhz":11.0,"bytes_min":12,"floor_s":13.0,"floor_fraction":14.0,"compute_floor_s":15.0,"flops":16,"iterations":17,"converged":false,"rounds":18,"boundaries":19,"boundaries_failed":20,
     "residual_max":[21.0,22.0],"step_max":[23.0,24.0],"deterministic":true,"lyapunov":25.0,"jacobian_max":26.0,
     "error":{"abs_max":30.0,"rel_max":31.0,"ulp_max":32.0,"ulp_p99":33.0,"rms":34.0,"ratio_local":35.0,"ratio_forward":36.0,"test_ratio":37.0,"verified_prefix":38,"channels_checked":[[1,2],[0,3]],"reference":"mpfr"},
@@ -116,6 +117,20 @@ TEST(Record, HasEveryFieldOfTheContractInEveryRow) {
   EXPECT_EQ(empty.size(), row.size());
 }
 
+TEST(Record, NamesAJacobianInThePlaceOfACell) {
+  CaseRecord row = full_row();
+  row.problem.op = "reduction", row.problem.cell = "2x2";
+  const Json json = to_json(row);
+  EXPECT_EQ(json["cell"], nullptr);
+  EXPECT_EQ(json["jacobian"], "2x2");
+  EXPECT_EQ(json["null_reasons"]["cell"], "op reduction has none");
+  EXPECT_FALSE(json["null_reasons"].contains("jacobian"));
+  EXPECT_EQ(case_record(json).problem.cell, "2x2");
+  Json older = to_json(full_row());
+  older.erase("jacobian");
+  EXPECT_EQ(case_record(older).problem.cell, "lstm_cifg_diag");
+}
+
 TEST(Record, ComesBackFromJsonAsItWas) {
   for (const CaseRecord& row : {full_row(), CaseRecord{}}) {
     const Json json = to_json(row);
@@ -129,14 +144,17 @@ TEST(Record, ComesBackFromJsonAsItWas) {
   EXPECT_EQ(back.status, Status::not_converged);
 }
 
-TEST(Record, ReadsRowsFromBeforeTheErrorEndToEndAndTheTruncation) {
+TEST(Record, ReadsRowsFromBeforeTheErrorEndToEndTheTruncationAndTheVisits) {
   Json json = to_json(full_row());
+  json.erase("visits");
+  EXPECT_FALSE(case_record(json).visits);
   json.erase("error_end_to_end");
   json.erase("truncation");
   const CaseRecord back = case_record(json);
   EXPECT_FALSE(back.error_end_to_end);
   EXPECT_FALSE(back.truncation);
   EXPECT_EQ(case_record(to_json(full_row())).truncation->rounding_max, 121);
+  EXPECT_EQ(case_record(to_json(full_row())).visits->at(1).clock_mhz, 28);
   EXPECT_EQ(back.error_dh0->abs_max, 60);
   EXPECT_EQ(back.speedup.size(), 2u);
 }
@@ -248,6 +266,16 @@ TEST(Record, RefusesRowsThatLackAFieldOrHaveTheWrongType) {
   EXPECT_EQ(with("storage", 3), "field 'storage' has an unknown value");
   EXPECT_EQ(with("time_s", Json::object()), "missing field 'median'");
   EXPECT_EQ(with("record", "provenance"), "expected a record \"case\"");
+  const auto visits = [&](const std::vector<std::pair<int, int>>& samples_and_process) {
+    Json list = Json::array();
+    for (const auto& [samples, process] : samples_and_process) list.push_back({{"samples", samples}, {"process", process}, {"clock_mhz", nullptr}});
+    return with("visits", list);
+  };
+  EXPECT_EQ(visits({{2, 0}}), "accepted");
+  EXPECT_EQ(visits({{1, 0}}), "field 'visits' has 1 samples; samples_s has 2");
+  EXPECT_EQ(visits({{2, 0}, {1, 0}}), "field 'visits' has 3 samples; samples_s has 2");
+  for (const auto& bad : {std::pair{0, 0}, {3, 0}, {1, -1}}) EXPECT_EQ(visits({{1, 0}, bad}), "field 'visits' has an unknown value");
+  EXPECT_EQ(with("visits", 7), "field 'visits' has the wrong type");
 }
 
 TEST(Record, TakesItsIdentityFromThePlan) {
@@ -284,7 +312,7 @@ TEST(Provenance, SaysWhereTheNumbersComeFrom) {
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
   EXPECT_EQ(keys, (std::vector<std::string>{"record", "schema", "time_utc", "command", "commit", "dirty", "build", "machine", "gpu", "suite", "order_seed", "copy_bytes_per_s",
-                                            "launch_s", "error_factor", "fingerprint", "text"}));
+                                            "launch_s", "error_factor", "fingerprint", "text", "interleaved_with", "inject"}));
   EXPECT_EQ(json["record"], "provenance");
   EXPECT_EQ(json["schema"], 1);
   EXPECT_EQ(json["command"], "prnn run t.toml");
@@ -301,6 +329,17 @@ TEST(Provenance, SaysWhereTheNumbersComeFrom) {
   EXPECT_GE(json["machine"].value("cores", 0), 1);
   EXPECT_EQ(json["time_utc"].get<std::string>().size(), 20u);
   EXPECT_EQ(to_json(provenance(json)).dump(), json.dump());
+
+  EXPECT_TRUE(json["interleaved_with"].is_null() && json["inject"].is_null());
+  p.interleaved_with = Interleaved{"0123456789abcdef", 1, "other/prnn", "c0ffee"};
+  p.inject = "slowdown=0.03";
+  const Json pair = to_json(p);
+  EXPECT_EQ(pair["interleaved_with"].dump(), R"({"session":"0123456789abcdef","side":1,"program":"other/prnn","commit":"c0ffee"})");
+  EXPECT_EQ(pair["inject"], "slowdown=0.03");
+  EXPECT_EQ(to_json(provenance(pair)).dump(), pair.dump());
+  Json before = json;  // these came later
+  before.erase("interleaved_with"), before.erase("inject");
+  EXPECT_EQ(to_json(provenance(before)).dump(), json.dump());
 
   const Provenance none = provenance_here(suite_of(), "c", "cpu", {});
   EXPECT_TRUE(to_json(none)["gpu"].is_null());

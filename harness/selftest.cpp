@@ -69,7 +69,9 @@ const std::vector<Check>& checks() {
       {"layout", kTests, "Offsets/*"},
       {"draws", kTests, "Draws.* Philox.* RecurrenceOp.* RecurrenceOnADevice.DrawsBitwiseWhatTheHostDraws"},
       {"scan", kTests, "AnAffineMap.* TheBlockScan.* TheSegmentedOperator.* -TheBlockScan.*AtEveryLength"},
-      {"statistics", kTests, "CentreAndSpread.* MedianInterval.* MedianRatio.IsNumerator* MedianRatio.Takes* RelativeHalfWidth.* Plateau.*"},
+      {"statistics", kTests,
+       "CentreAndSpread.* MedianInterval.* MedianRatio.IsNumerator* MedianRatio.Takes* RelativeHalfWidth.* Plateau.* "
+       "ComparedRuns.* ComparedPairs.* FalseDiscoveryControl.* Times.* ClockCycles.* ProgramsThatTookTurns.*"},
       {"record", kTests, "Record.* RecordFile.* Resume.* ExitCode.* Provenance.*"},
       {"sweep", kTests, "SweepTest.* Speedups.* Plan.* Verdicts.* PassBothOfAnyTwo.* TimerTest.* SetsTest.* -*.TheReferenceOfGradientsTakesNoTime*"},
       {"auto", kTests, "MeasuredTable.* PredictedTime.* Ranked.* Choose.*"},
@@ -318,7 +320,7 @@ Ended run_program(const std::string& program, const std::string& arguments, int 
 
 Ended run_check(const Check& check, int fault) {
   if (!is_of_tests(check)) return run_program(check.program, check.arguments, fault);
-  return run_program(check.program, fmt::format("--gtest_brief=1 '--gtest_filter={}'", fmt::join(patterns_of(check), ":")), fault);
+  return run_program(check.program, fmt::format("--gtest_brief=1 --gtest_fail_fast '--gtest_filter={}'", fmt::join(patterns_of(check), ":")), fault);
 }
 
 /// work(i) for 0 .. count - 1, as many at a time as there are processors, two at least.

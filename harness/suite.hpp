@@ -23,7 +23,8 @@ std::optional<Status> parse_status(std::string_view);
 
 /// Values of every axis, in the order of the file; never empty (policy: no key, the shipped one).
 struct Axes {
-  std::vector<std::string> op{"recurrence"}, scope{"kernel"}, cells, solvers, passes{"forward"}, grad{"all"};
+  std::vector<std::string> op{"recurrence"}, scope{"kernel"}, cells, jacobian, solvers, passes{"forward"}, grad{"all"};
+  bool all_solvers = false;  // solvers = "all": each op has its own
   std::vector<Storage> storage{Storage::f32};
   std::vector<std::int64_t> batch{1}, hidden{64}, seq_len{256};
   std::vector<std::string> regime{"paper"};
@@ -35,6 +36,9 @@ struct Axes {
   std::vector<std::string> cache{"rotating"};
   std::map<std::string, std::vector<std::int64_t>> policy;
 };
+
+/// What an op is done with: the values of its axis, cells or jacobian.
+const std::vector<std::string>& names_for(const Axes&, const Op&);
 
 /// A product of axes with one expectation: the suite's own, then one for each [[point]].
 struct Grid {
@@ -58,8 +62,8 @@ struct Suite {
   std::vector<std::string> baselines;  // solver names; run in every group even where solvers leaves them out
   bool metric_error = true, metric_newton = true, metric_time = true;
   std::string protocol = "ours";                                 // ours | paper: 20 warm-ups, then the minimum of 100
-  std::string text_file;                                         // regime text; empty: what the set-up installed
-  std::shared_ptr<const std::vector<unsigned char>> text_bytes;  // read when a grid has regime text, else null
+  std::string text_file;                                         // regimes text and trained; empty: what the set-up installed
+  std::shared_ptr<const std::vector<unsigned char>> text_bytes;  // read when a grid has such a regime, else null
   Limits limits;
 };
 

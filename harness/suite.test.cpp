@@ -207,14 +207,10 @@ TEST(SuiteRefusal, NamesTheNearestKeyOrValue) {
 }
 
 TEST(SuiteRefusal, KeepsWhatLaterIssuesBringApartFromTypingErrors) {
-  for (const auto& [line, what] : std::vector<std::pair<std::string, std::string>>{{"op = \"reduction\"", "op 'reduction'"},
-                                                                                   {"scope = \"layer\"", "scope 'layer'"},
-                                                                                   {"regime = \"trained\"", "regime 'trained'"},
-                                                                                   {"policy = { unroll = 4 }", "policy 'unroll'"},
-                                                                                   {"jacobian = \"diag\"", "key 'jacobian'"}}) {
+  for (const auto& [line, what] : std::vector<std::pair<std::string, std::string>>{{"scope = \"layer\"", "scope 'layer'"}, {"policy = { unroll = 4 }", "policy 'unroll'"}}) {
     EXPECT_EQ(refusal(line), "dir/t.toml:4: " + what + " is not part of this build yet");
   }
-  EXPECT_EQ(refusal("", {{"op", "reduction"}}), "--set op=reduction: op 'reduction' is not part of this build yet");
+  EXPECT_EQ(refusal("", {{"scope", "layer"}}), "--set scope=layer: scope 'layer' is not part of this build yet");
 }
 
 TEST(SuiteRefusal, CatchesWrongTypesAndValues) {
@@ -276,9 +272,28 @@ TEST(SuiteRefusal, CatchesWhatIsNoSuite) {
   EXPECT_EQ(refusal_of_file("cells = \"gru_diag\"\nsolvers = \"all\""), "dir/t.toml: missing title");
   EXPECT_EQ(refusal_of_file("title = \"\"\ncells = \"gru_diag\"\nsolvers = \"all\""), "dir/t.toml: missing title");
   EXPECT_EQ(refusal_of_file("title = \"t\"\nsolvers = \"all\""), "dir/t.toml: missing cells");
+  EXPECT_EQ(refusal_of_file("title = \"t\"\nop = \"reduction\"\nsolvers = \"all\""), "dir/t.toml: missing jacobian, which op 'reduction' needs");
+  EXPECT_EQ(refusal_of_file("title = \"t\"\nop = [\"reduction\", \"recurrence\"]\njacobian = \"diag\"\nsolvers = \"all\""), "dir/t.toml: missing cells");
+  EXPECT_EQ(refusal_of_file("title = \"t\"\nop = \"reduction\"\ncells = \"gru_diag\"\njacobian = \"diag\"\nsolvers = \"all\""),
+            "dir/t.toml:3: cells: no op of this suite takes it");
+  EXPECT_EQ(refusal_of_file("title = \"t\"\ncells = \"gru_diag\"\njacobian = \"diag\"\nsolvers = \"all\""), "dir/t.toml:3: jacobian: no op of this suite takes it");
+  EXPECT_EQ(refusal_of_file("title = \"t\"\ncells = \"gru_diag\"\nsolvers = \"all\"\n[[point]]\nop = \"reduction\""), "dir/t.toml:4: missing jacobian, which op 'reduction' needs");
+  EXPECT_TRUE(says(refusal_of_file("title = \"t\"\nop = \"reduction\"\njacobian = \"3x3\"\nsolvers = \"all\""), "dir/t.toml:3: unknown jacobian '3x3'", ""));
+  EXPECT_TRUE(says(refusal_of_file("title = \"t\"\ncells = \"diag\"\nsolvers = \"all\""), "dir/t.toml:2: unknown cell 'diag'", ""));
   EXPECT_EQ(refusal_of_file("title = \"t\"\ncells = \"gru_diag\""), "dir/t.toml: missing solvers");
   EXPECT_THROW(load_suite("no/such.toml"), BadInput);
   EXPECT_THROW(load_suite("/tmp"), BadInput);
+}
+
+TEST(SuiteOps, EachTakesItsOwnAxis) {
+  const std::string text = "title = \"t\"\ncells = \"gru_diag\"\njacobian = [\"2x2\", \"diag\"]\nsolvers = \"all\"\n[[point]]\nop = \"reduction\"\nseq_len = 5";
+  const Suite s = parse_suite("t.toml", text, {});
+  ASSERT_EQ(s.grids.size(), 2u);
+  EXPECT_EQ(names_for(s.grids[0].axes, find_op("recurrence")), (std::vector<std::string>{"gru_diag"}));
+  EXPECT_EQ(names_for(s.grids[1].axes, find_op("reduction")), (std::vector<std::string>{"2x2", "diag"}));
+  EXPECT_TRUE(s.grids[1].axes.all_solvers);
+  EXPECT_FALSE(parse_suite("t.toml", text, {{"solvers", "auto"}}).grids[0].axes.all_solvers);
+  EXPECT_EQ(parse_suite("t.toml", text, {{"jacobian", "diag"}}).grids[1].axes.jacobian, (std::vector<std::string>{"diag"}));
 }
 
 TEST(SuiteText, IsReadOnlyWhereARegimeNeedsIt) {

@@ -12,6 +12,7 @@
 #include "harness/metrics/metric.hpp"
 #include "harness/statistics.hpp"
 #include "harness/timer.hpp"
+#include "harness/turns.hpp"
 #include "kernels/fault.hpp"
 
 namespace prnn {
@@ -71,6 +72,7 @@ struct Live {
   CaseRecord row;
   const Solver* solver = nullptr;
   std::unique_ptr<Run> run;
+  InjectedRun* injected = nullptr;  // run, where it does damage that was asked for
   std::optional<CaseContext> context;
   OutputCopy verified;
   double spent_s = 0;
@@ -207,6 +209,7 @@ class Sweeper {
       }
     }
     options_.in_flight("");
+    if (options_.turns) options_.turns->wait_for_end(group.group_id);
     std::vector<CaseRecord> rows;
     for (Live& live : cases) {
       explain_absent_time(live);
@@ -250,7 +253,7 @@ class Sweeper {
     guarded(live, [&] {
       live.solver = find_solver(c.solver, c.device, c.problem);
       if (!live.solver) throw DeviceError(fmt::format("no solver {} for {} on {}", c.solver, c.problem.cell, c.device));
-      live.run = live.solver->prepare(c.problem, machine_);
+      prepare(live);
       live.row.policy = live.run->policy();
       live.row.policy_solver = live.run->solver();
       live.row.deterministic = live.solver->deterministic;
@@ -282,6 +285,17 @@ class Sweeper {
     clock_.charge(&PhaseTimes::verify_s);
     result_.phases.verify_s -= reference_s;
     result_.phases.reference_s += reference_s;
+  }
+
+  void prepare(Live& live) {
+    const Problem& problem = live.planned->problem;
+    if (!options_.injection.applies_to(*live.solver)) {
+      live.run = live.solver->prepare(problem, machine_);
+    } else {
+      auto injected = prepare_injected(options_.injection, *live.solver, problem, machine_);
+      live.injected = injected.get();
+      live.run = std::move(injected);
+    }
   }
 
   /// After an error: the machine still answers, or this is the end of the sweep in this process.
@@ -339,14 +353,19 @@ class Sweeper {
     std::vector<Timing> timings;
     try {
       buffers.replicate();
-      timings = time_group(machine_, buffers, subjects,
-                           {.paper = suite_.protocol == "paper",
-                            .order_seed = options_.order_seed ^ hash_text(group.group_id),
-                            .case_s = suite_.limits.case_s,
-                            .deadline_s = deadline_s_,
-                            .now = now_,
-                            .interrupted = options_.interrupted})
-                    .cases;
+      for (Live* live : timed) {
+        if (!live->injected) continue;
+        live->injected->calibrate(machine_, [&] { return buffers.set(buffers.next()); });
+        buffers.replicate();
+      }
+      TimerOptions timer{.paper = suite_.protocol == "paper",
+                         .order_seed = options_.order_seed ^ hash_text(group.group_id),
+                         .case_s = suite_.limits.case_s,
+                         .deadline_s = deadline_s_,
+                         .now = now_,
+                         .interrupted = options_.interrupted};
+      if (options_.turns) give_turns(timer, group.group_id, timed);
+      timings = time_group(machine_, buffers, subjects, timer).cases;
     } catch (const DeviceLost&) {
       throw;
     } catch (...) {
@@ -355,6 +374,18 @@ class Sweeper {
     }
     for (std::size_t i = 0; i < timings.size(); ++i) take(*timed[i], timings[i]);
     clock_.charge(&PhaseTimes::time_s);
+  }
+
+  /// The group is announced once all of its cases are warm.
+  void give_turns(TimerOptions& timer, const std::string& group_id, const std::vector<Live*>& timed) {
+    std::vector<std::string> case_ids;
+    for (const Live* live : timed) case_ids.push_back(live->planned->case_id);
+    timer.next_turn = [this, group_id, case_ids, announced = false]() mutable {
+      options_.in_flight("");  // who waits for a turn does not hang
+      if (!std::exchange(announced, true)) options_.turns->ready(group_id, case_ids);
+      return options_.turns->next();
+    };
+    timer.turn_taken = [this](const Turn& turn, std::int64_t samples, double spent_s) { options_.turns->visited(turn.subject, samples, spent_s); };
   }
 
   /// The verdict on the timed launches, and the row's times if it stands.
@@ -370,6 +401,7 @@ class Sweeper {
       if (last.status != live.row.status) return live.set(last.status, "in a timed launch: " + last.reason);
       live.context->timing = &timing;
       each_metric(*live.context, live.row, &Metric::timed);
+      if (live.injected && live.row.time_s) live.row.time_s->method += "; " + live.injected->describe();
     });
     require_machine(live);
   }

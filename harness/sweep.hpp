@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "harness/inject.hpp"
 #include "harness/plan.hpp"
 #include "harness/record.hpp"
 #include "harness/suite.hpp"
@@ -15,6 +16,8 @@
 #include "reference/reference.hpp"
 
 namespace prnn {
+
+class Turns;
 
 /// Where the wall clock of a sweep went, seconds. reference: 50-digit truths; time: sampling, with its checks; other: plan, records, memory.
 struct PhaseTimes {
@@ -36,6 +39,8 @@ struct SweepOptions {
   std::function<void(const std::string& case_id)> in_flight;                                     // before each step of a case; empty case_id: none is any more
   EndedCases ended;                                                                              // get this row and are not run
   double spent_s = 0;                                                                            // of limits.total_s, before this
+  Injection injection;                                                                           // default: no damage
+  Turns* turns = nullptr;                                                                        // says what is timed when, and when a group is at its end; null: nobody else
 };
 
 /// The device is of no more use to this process (a CUDA context after a fault is not), and the case that was in flight.

@@ -34,6 +34,18 @@ class GroupTimer {
     for (const Subject& subject : subjects) cases_.push_back({.subject = subject, .timing = {}, .spent_s = subject.spent_s, .sorted = {}, .half_widths = {}});
     GroupTiming result;
     for (Running& c : cases_) guarded(c, [&] { warm_up(c); });
+    if (options_.next_turn) take_turns();
+    else take_rounds(result);
+    for (Running& c : cases_) {
+      if (c.timing.stop <= Stop::total_time) guarded(c, [&] { in_graph(c); });
+      describe(c);
+      result.cases.push_back(std::move(c.timing));
+    }
+    return result;
+  }
+
+ private:
+  void take_rounds(GroupTiming& result) {
     for (;;) {
       std::vector<int> round;
       for (std::size_t i = 0; i < cases_.size(); ++i) {
@@ -50,15 +62,47 @@ class GroupTimer {
       }
       if (!sampled.empty()) result.rounds.push_back(std::move(sampled));
     }
-    for (Running& c : cases_) {
-      if (c.timing.stop <= Stop::total_time) guarded(c, [&] { in_graph(c); });
-      describe(c);
-      result.cases.push_back(std::move(c.timing));
-    }
-    return result;
   }
 
- private:
+  void take_turns() {
+    while (const std::optional<Turn> turn = options_.next_turn()) {
+      if (turn->subject < 0) {
+        for (Running& c : cases_) forget(c);
+        continue;
+      }
+      Running& c = cases_.at(static_cast<std::size_t>(turn->subject));
+      const double start = options_.now();
+      TurnTiming taken;
+      if (!c.done() && !out_of_time(c)) guarded(c, [&] { taken = take_turn(c, turn->samples); });
+      if (taken.samples > 0) c.timing.turns.push_back(taken);
+      options_.turn_taken(*turn, taken.samples, options_.now() - start);
+    }
+    for (Running& c : cases_) {
+      if (!c.done()) c.timing.stop = Stop::turns;
+    }
+  }
+
+  TurnTiming take_turn(Running& c, int samples) {
+    const Tensors tensors = buffers_.set(buffers_.next());
+    launch_once(c, tensors);
+    checked(c, tensors);
+    TurnTiming taken;
+    const double start = options_.now();
+    const auto more = [&] { return taken.samples < samples && (taken.samples < kMinTurnSamples || options_.now() - start < kTurn_s); };
+    while (more() && c.timing.samples_s.size() < kMaxSamples && !c.done()) {
+      sample(c);
+      ++taken.samples;
+    }
+    c.timing.clock_mhz = taken.clock_mhz = machine_.clock_mhz();
+    return taken;
+  }
+
+  /// Of a case whose time is not up for good.
+  void forget(Running& c) {
+    c.timing.samples_s.clear(), c.timing.host_s.clear(), c.timing.turns.clear();
+    c.sorted.clear(), c.half_widths.clear();
+  }
+
   /// Runs a step of one case, charging its wall clock to it; what it throws ends that case only.
   template <class F>
   void guarded(Running& c, F&& step) {
@@ -114,7 +158,7 @@ class GroupTimer {
     c.sorted.insert(std::upper_bound(c.sorted.begin(), c.sorted.end(), s.time_s), s.time_s);
     c.half_widths.push_back(relative_half_width(c.sorted));
     c.sampling_s += options_.now() - start;
-    c.timing.stop = enough(c);
+    if (!options_.next_turn) c.timing.stop = enough(c);
     if (c.done()) c.timing.clock_mhz = machine_.clock_mhz();
     checked(c, tensors);
   }
@@ -241,6 +285,7 @@ std::string to_string(Stop stop) {
     case Stop::budget: return "time budget";
     case Stop::plateau: return "plateau";
     case Stop::samples: return "number of samples";
+    case Stop::turns: return "the turns of run --against";
     case Stop::case_time: return "case_s";
     case Stop::total_time: return "total_s";
     case Stop::interrupted: return "interrupt";

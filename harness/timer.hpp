@@ -17,6 +17,8 @@ inline constexpr int kMinSamples = 20, kMaxSamples = 200;
 inline constexpr double kTargetHalfWidth = 0.01;  // of the median; reached: enough
 inline constexpr double kCaseBudget_s = 0.25;     // wall clock after which a case must only be better than ...
 inline constexpr double kNoisyHalfWidth = 0.05;   // ... this
+inline constexpr int kMinTurnSamples = 2;         // of a turn that was asked for more, ...
+inline constexpr double kTurn_s = 0.02;           // ... after which so much wall clock is enough
 inline constexpr int kWarmUps = 10;
 inline constexpr double kWarmUp_s = 0.05;
 inline constexpr int kPaperWarmUps = 20, kPaperSamples = 100, kPaperSlowSamples = 3;
@@ -77,11 +79,23 @@ struct Subject {
   std::function<void(const std::exception_ptr&)> failed;  // told what a step threw; may throw, which ends the timing of the group; empty: nothing
 };
 
-enum class Stop { none, interval, budget, plateau, samples, case_time, total_time, interrupted, wrong, error };
+/// So many samples of one subject, one after the other; the default: forget all that were taken.
+struct Turn {
+  int subject = -1, samples = 0;
+};
+
+/// What a turn gave.
+struct TurnTiming {
+  std::int64_t samples = 0;
+  std::optional<double> clock_mhz;
+};
+
+enum class Stop { none, interval, budget, plateau, samples, turns, case_time, total_time, interrupted, wrong, error };
 std::string to_string(Stop);
 
 struct Timing {
   std::vector<double> samples_s, host_s;  // index = round: a case takes part in every round until it stops
+  std::vector<TurnTiming> turns;          // where turns are given; samples_s is theirs, one after the other
   std::optional<double> graph_s, clock_mhz;
   std::optional<int> graph_launches;
   std::string graph_null_reason;  // why graph_s is absent
@@ -98,6 +112,9 @@ struct TimerOptions {
   double deadline_s = 1e300;          // on `now`, for the sweep
   std::function<double()> now;        // seconds; empty: steady clock
   std::function<bool()> interrupted;  // asked before each sample; empty: never
+  /// Where another says what is sampled when: the next turn, none: enough; and what came of it (0 samples: the case's time is up). Empty: rounds of all cases.
+  std::function<std::optional<Turn>()> next_turn;
+  std::function<void(const Turn&, std::int64_t samples, double spent_s)> turn_taken;
 };
 
 struct GroupTiming {
@@ -107,7 +124,8 @@ struct GroupTiming {
 
 double steady_now_s();
 
-/// Warms each up, then rounds in which every case still running is sampled once, shuffled anew from order_seed. An exception of one case is its result alone.
+/// Warms each up, then rounds in which every case still running is sampled once, shuffled anew from order_seed; or turns as they are given, each after an unrecorded launch, because another
+/// program has had the machine meanwhile. An exception of one case is its result alone.
 GroupTiming time_group(Machine&, BufferSets&, const std::vector<Subject>&, const TimerOptions&);
 
 }  // namespace prnn

@@ -148,6 +148,85 @@ TEST_F(TimerTest, RoundsHoldEachRunningCaseOnceInAnOrderFromTheSeedAlone) {
   EXPECT_EQ(t.rounds.size(), t.cases[2].samples_s.size());
 }
 
+/// Turns as they are listed; what came of each.
+struct Listed {
+  std::vector<Turn> turns;
+  std::vector<std::int64_t> samples;
+  std::vector<double> spent_s;
+  std::size_t at = 0;
+  void give(TimerOptions& options) {
+    options.next_turn = [this]() -> std::optional<Turn> { return at < turns.size() ? std::optional(turns[at++]) : std::nullopt; };
+    options.turn_taken = [this](const Turn& turn, std::int64_t count, double seconds) {
+      EXPECT_EQ(turn.subject, turns[at - 1].subject);
+      samples.push_back(count), spent_s.push_back(seconds);
+    };
+  }
+};
+
+TEST_F(TimerTest, TurnsAreTakenAsTheyAreGivenEachAfterAnUnrecordedLaunch) {
+  Listed listed{.turns = {{1, 3}, {0, 2}, {1, 1}}, .samples = {}, .spent_s = {}};
+  listed.give(options);
+  int launches = 0;
+  const auto counting = subject([&](int k) { return launches = k + 1, k % 2 ? 1e-3 : 3e-3; });
+  const GroupTiming t = time({steady(1e-3), counting});
+  EXPECT_EQ(listed.samples, (std::vector<std::int64_t>{3, 2, 1}));
+  ASSERT_EQ(t.cases[1].turns.size(), 2u);
+  EXPECT_EQ(t.cases[1].turns[0].samples, 3);
+  EXPECT_EQ(t.cases[1].turns[1].samples, 1);
+  EXPECT_EQ(t.cases[1].turns[0].clock_mhz, 1500.0);
+  EXPECT_EQ(t.cases[1].samples_s.size(), 4u);
+  EXPECT_EQ(launches, kWarmUps + 4 + 2) << "one launch before each turn";
+  EXPECT_EQ(t.cases[1].samples_s, (std::vector<double>{1e-3, 3e-3, 1e-3, 1e-3}));
+  EXPECT_EQ(t.cases[0].samples_s, (std::vector<double>{1e-3, 1e-3}));
+  EXPECT_EQ(t.cases[0].stop, Stop::turns);
+  EXPECT_NEAR(listed.spent_s[1], 3e-3, 1e-12) << "the unrecorded launch too";
+  EXPECT_TRUE(t.rounds.empty());
+}
+
+TEST_F(TimerTest, WhatIsToBeForgottenIs) {
+  Listed listed{.turns = {{0, 3}, {}, {0, 2}}, .samples = {}, .spent_s = {}};
+  listed.give(options);
+  const Timing t = time({steady(1e-3)}).cases[0];
+  EXPECT_EQ(t.samples_s.size(), 2u);
+  EXPECT_EQ(t.host_s.size(), 2u);
+  EXPECT_EQ(t.turns.size(), 1u);
+}
+
+TEST_F(TimerTest, ATurnOfLongLaunchesIsShort) {
+  Listed listed{.turns = {{0, 20}, {1, 20}}, .samples = {}, .spent_s = {}};
+  listed.give(options);
+  time({steady(0.3), steady(6e-3)});
+  EXPECT_EQ(listed.samples, (std::vector<std::int64_t>{kMinTurnSamples, 4}));  // the fourth of 6 ms begins before 20 ms are over
+}
+
+TEST_F(TimerTest, ACaseWhoseTimeIsUpTakesNoMoreTurns) {
+  Listed listed{.turns = {{0, 1}, {0, 1}, {0, 1}}, .samples = {}, .spent_s = {}};
+  listed.give(options);
+  options.case_s = 0.45;
+  const Timing t = time({steady(0.1)}).cases[0];  // the one warm-up of 0.1 s, then turns of 0.2 s
+  EXPECT_EQ(listed.samples, (std::vector<std::int64_t>{1, 1, 0}));
+  EXPECT_EQ(t.turns.size(), 2u);
+  EXPECT_EQ(t.stop, Stop::case_time);
+}
+
+TEST_F(TimerTest, AWrongResultEndsItsTurns) {
+  Listed listed{.turns = {{0, 5}, {0, 5}}, .samples = {}, .spent_s = {}};
+  listed.give(options);
+  Subject bad = steady(1e-3);
+  bad.check = [count = 0](const Tensors&) mutable { return ++count == 3 ? "wrong" : ""; };  // the launch before the samples is checked too
+  const Timing t = time({bad}).cases[0];
+  EXPECT_EQ(listed.samples, (std::vector<std::int64_t>{2, 0}));
+  EXPECT_EQ(t.stop, Stop::wrong);
+  EXPECT_EQ(t.wrong, "wrong");
+}
+
+TEST_F(TimerTest, NoMoreSamplesAreTakenThanARecordKeeps) {
+  Listed listed{.turns = {{0, 150}, {0, 150}}, .samples = {}, .spent_s = {}};
+  listed.give(options);
+  time({steady(1e-6)});
+  EXPECT_EQ(listed.samples, (std::vector<std::int64_t>{150, kMaxSamples - 150}));
+}
+
 TEST_F(TimerTest, TheSeedIsInTheMethod) {
   options.order_seed = 4711;
   EXPECT_NE(time({steady(1e-3)}).cases[0].method.find("order seed 4711"), std::string::npos);

@@ -201,10 +201,10 @@ Row reference_row(const WitnessFile& file) {
 int witness_command(const std::vector<std::string>& paths, const std::string& solver_pattern, const std::string& device, bool json) {
   const auto matches = name_filter("--solver", solver_pattern);
   std::vector<std::string> chosen;
-  for (const std::string& name : solver_names()) {
+  for (const std::string& name : solver_names("recurrence")) {
     if (matches(name)) chosen.push_back(name);
   }
-  if (chosen.empty()) throw BadInput(fmt::format("--solver {}: matches none of {}", solver_pattern, fmt::join(solver_names(), ", ")));
+  if (chosen.empty()) throw BadInput(fmt::format("--solver {}: matches none of {}", solver_pattern, fmt::join(solver_names("recurrence"), ", ")));
   std::vector<WitnessFile> files;  // all are read before anything runs
   for (const std::string& path : paths) files.push_back(read_witness(path));
 

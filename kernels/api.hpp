@@ -1,5 +1,5 @@
 // api.hpp: all that harness/ sees of the kernels: a problem, the machine it runs on, a solver prepared for it, and what came of a launch.
-// Plain C++, no CUDA, no cell. An op (recurrence today) declares its tensors, its bytes, how they are drawn and how a result is judged.
+// Plain C++, no CUDA, no cell. An op (recurrence, reduction) declares its tensors, its bytes, how they are drawn and how a result is judged.
 #pragma once
 
 #include <array>
@@ -40,7 +40,7 @@ using Policy = std::map<std::string, std::int64_t>;
 /// One value of every axis that shapes the mathematics or the kernel (design section 2). grad: what pass backward's loss is by the states: all of their
 /// components (all) or the last (output) carry a gradient that is given; squares: the sum of all components' squares, computed inside.
 struct Problem {
-  std::string op = "recurrence", scope = "kernel", cell, pass = "forward", grad = "all";
+  std::string op = "recurrence", scope = "kernel", cell /* of op reduction: the Jacobian, diag | 2x2 */, pass = "forward", grad = "all";
   Storage storage = Storage::f32;
   std::int64_t batch = 1, hidden = 64, seq_len = 256;
   std::string regime = "paper";
@@ -51,7 +51,7 @@ struct Problem {
   std::optional<int> iteration_limit;                      // none: adaptive, checked; n: exactly n, unchecked
   bool accumulate_da = false;                              // backward: da += instead of da =
   Policy policy;                                           // overrides of the shipped one
-  std::shared_ptr<const std::vector<unsigned char>> text;  // regime text: the bytes
+  std::shared_ptr<const std::vector<unsigned char>> text;  // regimes text and trained: the bytes
 };
 
 /// state: the h that pass backward is given. gradient: of the loss by h and last, given too. weight_sum: an output that the batch shares.
@@ -77,7 +77,8 @@ struct Tensors {
   };
   std::vector<Item> items;
 
-  const Item& at(std::string_view name) const;  // throws std::out_of_range
+  const Item* find(std::string_view name) const;  // null: there is none
+  const Item& at(std::string_view name) const;    // throws std::out_of_range
   template <class T>
   T* data(std::string_view name) const {
     return static_cast<T*>(at(name).data);
@@ -140,6 +141,9 @@ class Machine {
   virtual Sample time(const std::function<void(Stream)>& launch, bool queued) = 0;
   /// Seconds of one launch inside a captured graph of `launches` of them (launch(stream, i), i = 0 .. launches-1); none where a graph cannot be captured.
   virtual std::optional<double> time_graph(const std::function<void(Stream, int)>& launch, int launches) = 0;
+  /// Damage that is asked for (harness/inject.hpp), queued on the stream: so many multiply-adds of one thread, each waiting for the one before; the low bits of every element set to 0.
+  virtual void spin(std::int64_t steps, Stream) = 0;
+  virtual void clear_low_bits(void* data, std::int64_t elements, Storage type, int bits, Stream) = 0;
   /// Observed processor clock now, MHz; none where it cannot be read.
   virtual std::optional<double> clock_mhz() = 0;
   /// Best of the library's copy and a copy kernel of ours over >= 1 GiB (cpu: 4 x last-level cache), bytes read + written a second. Measured once.
@@ -230,8 +234,8 @@ std::vector<Solver>& solvers();  // filled before main() by the solver files; fo
 /// The solver for a problem's cell, storage and pass; null where there is none. Pass both: a forward solver followed by the backward one of that name
 /// or, where that has none, its counterpart (kernels/solvers/both.cpp).
 const Solver* find_solver(std::string_view name, std::string_view device, const Problem&);
-/// Names of all solvers on any device, in the order of the ladder (slowest idea first).
-std::vector<std::string> solver_names();
+/// Names of all solvers on any device, in the order of the ladder (slowest idea first); of one op, if it is named.
+std::vector<std::string> solver_names(std::string_view op = {});
 /// The text of the measured times that solver auto chooses by (kernels/primitives/measured.hpp).
 std::string_view auto_table();
 
@@ -261,7 +265,8 @@ struct LocalRatios {
 
 struct Op {
   std::string name;
-  std::vector<std::string> (*cells)();
+  std::string axis;                     // of a suite that names what the op is done with: cells | jacobian; Problem.cell holds the name
+  std::vector<std::string> (*cells)();  // those names
   std::vector<TensorSpec> (*tensors)(const Problem&);
   std::int64_t (*bytes_min)(const Problem&);  // design section 3
   std::int64_t (*flops)(const Problem&);
@@ -279,6 +284,8 @@ const std::vector<Op>& ops();
 const Op& find_op(std::string_view name);  // throws std::out_of_range
 /// Names of the regimes this build draws.
 std::vector<std::string> regime_names();
+/// Whether a regime's inputs are the bytes of Problem::text.
+bool reads_text(std::string_view regime);
 /// Changes whenever a drawn bit does (kGeneratorVersion): part of a record's fingerprint.
 int generator_version();
 

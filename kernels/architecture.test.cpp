@@ -33,7 +33,7 @@ constexpr const char* kSource = "^(kernels|reference|harness)/.*\\.(cpp|hpp|cu|c
 const std::vector<Rule>& rules() {
   static const std::vector<Rule> list{
       {"no CUDA header but behind the door", std::regex(kSource), std::regex(kDoor), std::regex(INCLUDES "(cuda|cooperative_groups|cu(rand|blas|dnn)|mma|nv/|thrust/|crt/)")},
-      {"CUB in newton_unfused alone", std::regex(kSource), std::regex("/newton_unfused\\.cu$|\\.test\\.cpp$"), std::regex(INCLUDES "cub/|\\bcub::")},
+      {"CUB in device_scan alone", std::regex(kSource), std::regex("/device_scan\\.cu$|\\.test\\.cpp$"), std::regex(INCLUDES "cub/|\\bcub::")},
       {"no word of the machine but behind the door", std::regex("^kernels/.*\\.(hpp|cu|cuh)$"), std::regex(std::string(kDoor) + "|/draws\\.hpp$"),
        std::regex(
            "<<<|>>>\\s*\\(|\\basm\\b|\\batomic[A-Z]|\\bcuda[A-Z]\\w*\\s*\\(|\\b(thread|block)Idx\\b|\\b(block|grid)Dim\\b|\\bwarpSize\\b|"
@@ -146,11 +146,11 @@ TEST(Architecture, TheExceptionsExistAndAreNeeded) {
   };
   for (const char* path : {"device.cuh", "graph.cuh", "cuda_check.hpp", "machine_cuda.cu", "units.hpp", "draws.hpp"})
     EXPECT_GT(breaks((path == std::string("units.hpp") ? "kernels/cells/" : "kernels/primitives/") + std::string(path)), 0u) << path;
-  EXPECT_GT(breaks("kernels/solvers/cuda/newton_unfused.cu"), 0u);
+  EXPECT_GT(breaks("kernels/primitives/device_scan.cu"), 0u);
 }
 
 TEST(Architecture, CubIsSeenByNvccAlone) {
-  std::ifstream in(std::filesystem::path(PRNN_SOURCE_DIR) / "kernels/solvers/cuda/newton_unfused.cu");
+  std::ifstream in(std::filesystem::path(PRNN_SOURCE_DIR) / "kernels/primitives/device_scan.cu");
   std::string line;
   bool cuda = false;
   int seen = 0;
@@ -177,8 +177,8 @@ TEST(Architecture, EveryRuleCanBeBroken) {
       {"no CUDA header", scan, "# include <cooperative_groups.h>", solver, "// #include <cooperative_groups.h>"},
       {"no CUDA header", "kernels/api.hpp", "#include <cuda_fp16.h>", solver, "#include \"kernels/primitives/device.cuh\""},
       {"no CUDA header", "harness/x.cpp", "#include <cuda.h>", "harness/x.cpp", "#include <cstdint>"},
-      {"CUB in newton", "kernels/solvers/cuda/newton_fused.cu", "#include <cub/cub.cuh>", "kernels/solvers/cuda/newton_unfused.cu", "#include <cub/cub.cuh>"},
-      {"CUB in newton", "kernels/ops/recurrence.cu", "  cub::DeviceScan::Sum(a);", solver, "  club::sum(a);  // not cub::DeviceScan"},
+      {"CUB in device_scan", "kernels/solvers/cuda/newton_unfused.cu", "#include <cub/cub.cuh>", "kernels/primitives/device_scan.cu", "#include <cub/cub.cuh>"},
+      {"CUB in device_scan", "kernels/ops/recurrence.cu", "  cub::DeviceScan::Sum(a);", solver, "  club::sum(a);  // not cub::DeviceScan"},
       {"no word", solver, "  kernel<<<1, 32>>>(x);", door, "  kernel<<<1, 32>>>(x);"},
       {"no word", solver, "  asm volatile(\"nop;\");", solver, "  const int plasma = 1;"},
       {"no word", scan, "  x = __shfl_up_sync(mask, x, 1);", scan, "  x = shuffle_up(x, 1);"},

@@ -44,10 +44,15 @@ std::int64_t TensorSpec::elements() const {
   return count;
 }
 
-const Tensors::Item& Tensors::at(std::string_view name) const {
+const Tensors::Item* Tensors::find(std::string_view name) const {
   for (const Item& item : items) {
-    if (item.spec.name == name) return item;
+    if (item.spec.name == name) return &item;
   }
+  return nullptr;
+}
+
+const Tensors::Item& Tensors::at(std::string_view name) const {
+  if (const Item* item = find(name)) return *item;
   throw std::out_of_range("no tensor '" + std::string(name) + "'");
 }
 
@@ -69,11 +74,13 @@ const Solver* find_solver(std::string_view name, std::string_view device, const 
   return nullptr;
 }
 
-std::vector<std::string> solver_names() {
+std::vector<std::string> solver_names(std::string_view op) {
   // The ladder of design section 8; a solver that is not on it comes after, by name.
-  static constexpr std::string_view kLadder[] = {"seq_stepwise", "seq_graph", "seq_fused", "newton_unfused", "newton_fused", "reduction", "shooting", "auto"};
+  static constexpr std::string_view kLadder[] = {"seq_stepwise", "seq_graph", "seq_fused", "scan_stepwise", "cub", "newton_unfused", "newton_fused", "reduction", "shooting", "scan_chained", "auto"};
+  const std::vector<std::string> cells = op.empty() ? std::vector<std::string>() : find_op(op).cells();
   std::vector<std::string> names;
   for (const Solver& solver : solvers()) {
+    if (!op.empty() && std::find(cells.begin(), cells.end(), solver.cell) == cells.end()) continue;
     if (std::find(names.begin(), names.end(), solver.name) == names.end()) names.push_back(solver.name);
   }
   const auto rung = [](const std::string& name) { return std::find(std::begin(kLadder), std::end(kLadder), name) - std::begin(kLadder); };

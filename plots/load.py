@@ -80,6 +80,7 @@ def read_file(path):
                 if record[key] not in STATUSES:
                     raise BadRecord(f"{where}: {key} \"{record[key]}\"; expected one of {', '.join(STATUSES)}")
             record.setdefault("error_factor", file["provenance"].get("error_factor"))
+            record["cell"] = record.get("cell") or record.get("jacobian")  # op reduction has Jacobians in the place of cells
             rows.pop(record["case_id"], None)  # a case run again replaces the earlier row
             rows[record["case_id"]] = record
     if file["provenance"] is None:

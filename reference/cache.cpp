@@ -1,4 +1,4 @@
-// cache.cpp: truths on disk. Draws do not depend on B, D or L (regimes public and text aside), so a channel's entry serves every shape.
+// cache.cpp: truths on disk. Draws do not depend on B, D or L (regimes public, text and trained aside), so a channel's entry serves every shape.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -10,6 +10,7 @@
 
 #include <unistd.h>
 
+#include "kernels/ops/trained.hpp"
 #include "reference/hash.hpp"
 #include "reference/share_time.hpp"
 
@@ -28,7 +29,8 @@ std::string key_of(const Problem& p, std::int64_t b, std::int64_t d) {
   if (p.weight_std) key << *p.weight_std;
   key << " h0=" << p.h0 << " seed=" << p.seed << " b=" << b << " d=" << d;
   if (p.regime == "public") key << " hidden=" << p.hidden;
-  if (p.regime == "text" && p.text) key << " seq_len=" << p.seq_len << " text=" << hash_bytes(p.text->data(), p.text->size());
+  if (reads_text(p.regime) && p.text) key << " seq_len=" << p.seq_len << " text=" << hash_bytes(p.text->data(), p.text->size());
+  if (p.regime == "trained") key << " model=" << hash_bytes(trained_text(p.cell).data(), trained_text(p.cell).size());
   return key.str();
 }
 

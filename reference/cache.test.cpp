@@ -129,6 +129,8 @@ TEST_F(ReferenceCacheOnDisk, KeysAreWhatADrawDependsOn) {
   EXPECT_FALSE(same_file("public", wider));
   EXPECT_FALSE(same_file("text", longer));
   EXPECT_FALSE(same_file("text", other_text));
+  EXPECT_FALSE(same_file("trained", longer));
+  EXPECT_FALSE(same_file("trained", other_text));
 }
 
 TEST_F(ReferenceCacheOnDisk, SpentTimeShortensTruthsAndNeverReplacesALongerOne) {

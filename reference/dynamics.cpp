@@ -34,7 +34,7 @@ Dynamics dynamics_of(const ChannelData& data, const Truth& truth) {
 
 Dynamics dynamics(const ChannelData& data, const Truth& truth) {
   Dynamics found;
-  with_cell(data.cell, [&]<class Cell>() { found = dynamics_of<Cell>(data, truth); });
+  with_recurrence(data.cell, [&]<class Cell>() { found = dynamics_of<Cell>(data, truth); });
   return found;
 }
 

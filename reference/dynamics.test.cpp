@@ -56,7 +56,8 @@ TEST(Dynamics, FollowTheTruthAsFarAsItIsKnownAndThenTheRecurrence) {
   truth.states = {{x, 0}, {y, 0}};
   const auto slope = [&](double h) { return a * (1 - std::tanh(a * h) * std::tanh(a * h)); };
   const Dynamics d = dynamics(data, truth);
-  EXPECT_NEAR(d.lyapunov, (std::log(slope(0)) + std::log(slope(x)) + std::log(slope(y)) + std::log(slope(std::tanh(a * y)))) / 4, 64 * 0x1p-53);  // some twenty roundings in four logarithms
+  EXPECT_NEAR(d.lyapunov, (std::log(slope(0)) + std::log(slope(x)) + std::log(slope(y)) + std::log(slope(std::tanh(a * y)))) / 4,
+              64 * 0x1p-53);  // some twenty roundings in four logarithms
   EXPECT_EQ(d.jacobian_max, a);
 }
 
@@ -66,11 +67,14 @@ TEST(Dynamics, StartFromTheInitialStateAndTakeTheDerivedJacobian) {
     data.initial = {h0};
     return true_states(data).states[0].high;
   };
-  const double h0 = data.initial[0], width = 1e-5, slope = std::fabs(step(h0 + width) - step(h0 - width)) / (2 * width);
+  const double h0 = data.initial[0], width = 0x1p-13;
+  const auto quotient = [&](double by) { return std::fabs(step(h0 + by) - step(h0 - by)) / (2 * by); };
+  // Halving the width leaves a quarter of the quotient's error: a third of the difference; and two roundings of a state.
+  const double slope = quotient(width / 2), error = std::fabs(quotient(width) - slope) / 2 + 0x1p-52 / width;
   data.initial = {h0};
   const Dynamics d = dynamics(data, true_states(data));
-  EXPECT_NEAR(d.jacobian_max, slope, 1e-8);  // the quotient's error: width^2 x a third derivative, and 1e-16 / width
-  EXPECT_NEAR(d.lyapunov, std::log(slope), 1e-7);
+  EXPECT_NEAR(d.jacobian_max, slope, error);
+  EXPECT_NEAR(d.lyapunov, std::log(slope), 2 * error / slope);
 }
 
 TEST(Dynamics, OfAProblemAreTheLargestOfItsSampledChannels) {

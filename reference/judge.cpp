@@ -54,7 +54,7 @@ void judge_channel(const JudgedChannel& channel, Storage storage, std::string_vi
 std::vector<double> forward_bound(const ChannelData& data, const Truth& truth, Storage storage, std::string_view gates) {
   std::vector<double> bound;
   bound.reserve(truth.states.size());
-  with_cell(data.cell, [&]<class Cell>() {
+  with_recurrence(data.cell, [&]<class Cell>() {
     constexpr int K = Cell::kState;
     double h[K], a[Cell::kWeights], u[Cell::kInputs];
     std::copy_n(data.initial.begin(), K, h);

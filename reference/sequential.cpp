@@ -57,7 +57,7 @@ Truth states_of(const ChannelData& data, Deadline deadline, std::optional<Storag
 
 Truth true_states(const ChannelData& data, Deadline deadline, std::optional<Storage> until_hopeless) {
   Truth truth;
-  with_cell(data.cell, [&]<class Cell>() { truth = states_of<Cell>(data, deadline, until_hopeless); });
+  with_recurrence(data.cell, [&]<class Cell>() { truth = states_of<Cell>(data, deadline, until_hopeless); });
   return truth;
 }
 

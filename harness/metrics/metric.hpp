@@ -63,6 +63,9 @@ std::vector<Metric>& metrics();
 
 inline void add_metric(Metric metric) { metrics().push_back(std::move(metric)); }
 
+/// What samples say of a time; samples_s is not empty.
+TimeSummary summary_of(const std::vector<double>& samples_s, const std::string& method);
+
 /// Operations a second of one multiprocessor, a clock.
 struct InstructionRates {
   double flops32, flops64, special32;

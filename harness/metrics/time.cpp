@@ -8,16 +8,12 @@ namespace {
 void timed(CaseContext& c, CaseRecord& row) {
   const Timing& t = *c.timing;
   if (t.samples_s.empty()) return;
-  const Interval ci95 = median_interval(t.samples_s);
-  row.time_s = TimeSummary{.median = median(t.samples_s),
-                           .min = minimum(t.samples_s),
-                           .mean = mean(t.samples_s),
-                           .mad = mad(t.samples_s),
-                           .ci95_low = ci95.low,
-                           .ci95_high = ci95.high,
-                           .samples = static_cast<std::int64_t>(t.samples_s.size()),
-                           .method = t.method};
   row.samples_s = t.samples_s;
+  row.time_s = summary_of(t.samples_s, t.method);
+  if (!t.turns.empty()) {
+    row.visits.emplace();
+    for (const TurnTiming& turn : t.turns) row.visits->push_back({turn.samples, 0, turn.clock_mhz});
+  }
   row.host_s = median(t.host_s);
   row.time_graph_s = t.graph_s;
   row.graph_launches = t.graph_launches;
@@ -29,4 +25,17 @@ void timed(CaseContext& c, CaseRecord& row) {
 [[maybe_unused]] const bool entered = (add_metric({"time", [](const Suite& s) { return s.metric_time; }, nullptr, nullptr, &timed}), true);
 
 }  // namespace
+
+TimeSummary summary_of(const std::vector<double>& samples_s, const std::string& method) {
+  const Interval ci95 = median_interval(samples_s);
+  return {.median = median(samples_s),
+          .min = minimum(samples_s),
+          .mean = mean(samples_s),
+          .mad = mad(samples_s),
+          .ci95_low = ci95.low,
+          .ci95_high = ci95.high,
+          .samples = std::ssize(samples_s),
+          .method = method};
+}
+
 }  // namespace prnn

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "kernels/api.hpp"
+#include "kernels/cells/affine_scan.hpp"
 #include "kernels/cells/elman_diag.hpp"
 #include "kernels/cells/gru_diag.hpp"
 #include "kernels/cells/lstm_cifg_diag.hpp"
@@ -20,18 +21,35 @@ struct TypeList {
 };
 
 using AllCells = TypeList<GruDiag, LstmCifgDiag, ElmanDiag>;
+/// What op reduction scans: affine maps, by the shape of their Jacobians.
+using AllScans = TypeList<AffineScan<1>, AffineScan<2>>;
+template <class Cell>
+inline constexpr bool is_scan = kStoredWeights<Cell> == 0;
 using AllStorages = TypeList<float, double, Bf16, F16>;
+
+namespace detail {
+template <class... Lists, class F>
+void with_one_of(std::string_view name, F&& f) {
+  bool found = false;
+  const auto try_cell = [&]<class Cell>() {
+    if (name != Cell::name) return;
+    found = true;
+    f.template operator()<Cell>();
+  };
+  (Lists::for_each(try_cell), ...);
+  if (!found) throw BadInput("unknown cell '" + std::string(name) + "'");
+}
+}  // namespace detail
 
 /// f.template operator()<Cell>() for the cell of that name; throws BadInput where there is none.
 template <class F>
 void with_cell(std::string_view name, F&& f) {
-  bool found = false;
-  AllCells::for_each([&]<class Cell>() {
-    if (name != Cell::name) return;
-    found = true;
-    f.template operator()<Cell>();
-  });
-  if (!found) throw BadInput("unknown cell '" + std::string(name) + "'");
+  detail::with_one_of<AllCells>(name, f);
+}
+/// The same for cells and scans: what is true of every recurrence, nonlinear or not.
+template <class F>
+void with_recurrence(std::string_view name, F&& f) {
+  detail::with_one_of<AllCells, AllScans>(name, f);
 }
 
 }  // namespace prnn

@@ -13,7 +13,8 @@ struct Memory {
 };
 
 /// One channel's recurrence h_l = f(h_{l-1}, u_l). See gru_diag.hpp for the shape of one.
-/// Input 0 must reach every state component: guard_inputs() relies on it (cells.test.cpp checks).
+/// Input 0 must reach every state component: guard_inputs() relies on it (cells.test.cpp checks). A cell whose step makes NaN of all that is not finite
+/// itself says kGuardsItself.
 template <class Cell>
 concept RecurrentCell = requires(const float (&h)[Cell::kState], const float (&a)[Cell::kWeights], const float (&u)[Cell::kInputs], float (&h_next)[Cell::kState]) {
   { Cell::name } -> std::convertible_to<const char*>;
@@ -22,6 +23,13 @@ concept RecurrentCell = requires(const float (&h)[Cell::kState], const float (&a
   Cell::step(h, a, u, h_next);
   requires Cell::kState >= 1 && Cell::kState <= 4;
 };
+
+/// Weights of a cell that are in its tensor a [kStoredWeights, D]: all; a cell may say that there are none.
+template <class Cell>
+inline constexpr int kStoredWeights = [] {
+  if constexpr (requires { Cell::kStoredWeights; }) return Cell::kStoredWeights;
+  else return Cell::kWeights;
+}();
 
 /// f(h, u) [kState] and J = df/dh [kState, kState] (row: output component), at the point h that is given.
 template <class Cell, class T>
@@ -85,6 +93,7 @@ PRNN_HD inline void step_and_bound(const double (&h)[Cell::kState], const double
 /// A non-finite input makes the channel NaN from that step on (design section 6.4): 0 x u is NaN exactly then, and costs no branch.
 template <class Cell, class T>
 PRNN_HD inline void guard_inputs(T (&u)[Cell::kInputs]) {
+  if constexpr (requires { Cell::kGuardsItself; }) return;
   T poison = T(0) * u[0];
   for (int k = 1; k < Cell::kInputs; ++k) poison = poison + T(0) * u[k];
   u[0] = u[0] + poison;

@@ -1,4 +1,4 @@
-// recurrence.cpp: the op "recurrence" as the harness sees it, and its loops on the host.
+// recurrence.cpp: the ops "recurrence" and "reduction" as the harness sees them, and their loops on the host.
 #include "kernels/ops/recurrence.hpp"
 
 #include <algorithm>
@@ -14,17 +14,21 @@ namespace {
 struct CellFacts {
   int state, weights, inputs, gates;
   Memory memory;
+  bool is_scan;
 };
+
+std::string untrained(const std::string& cell) { return "no model of " + cell + " has been trained"; }
 
 CellFacts facts_of(const std::string& name) {
   CellFacts facts{};
-  with_cell(name, [&]<class Cell>() { facts = {Cell::kState, Cell::kWeights, Cell::kInputs, Cell::kGates, Cell::memory}; });
+  with_recurrence(name, [&]<class Cell>() { facts = {Cell::kState, kStoredWeights<Cell>, Cell::kInputs, Cell::kGates, Cell::memory, is_scan<Cell>}; });
   return facts;
 }
 
-std::vector<std::string> cells() {
+template <class Cells>
+std::vector<std::string> names_of() {
   std::vector<std::string> names;
-  AllCells::for_each([&]<class Cell>() { names.push_back(Cell::name); });
+  Cells::for_each([&]<class Cell>() { names.push_back(Cell::name); });
   return names;
 }
 
@@ -33,10 +37,10 @@ std::vector<TensorSpec> tensors(const Problem& p) {
   const Storage compute = compute_storage(p.storage);
   const bool backward = p.pass == "backward";
   const std::vector<std::int64_t> edge{p.batch, cell.state, p.hidden}, inputs{p.batch, p.seq_len, cell.inputs, p.hidden}, weights{cell.weights, p.hidden};
-  std::vector<TensorSpec> list{{"u", Role::input, p.storage, inputs},
-                               {"a", Role::weight, p.storage, weights},
-                               {"h0", Role::initial, compute, edge},
-                               {"h", backward ? Role::state : Role::output, p.storage, {p.batch, p.seq_len, cell.state, p.hidden}}};
+  std::vector<TensorSpec> list{{"u", Role::input, p.storage, inputs}};
+  if (cell.weights > 0) list.push_back({"a", Role::weight, p.storage, weights});
+  list.push_back({"h0", Role::initial, compute, edge});
+  list.push_back({"h", backward ? Role::state : Role::output, p.storage, {p.batch, p.seq_len, cell.state, p.hidden}});
   if (!backward) list.push_back({"last", Role::last, compute, edge});
   if (p.pass == "forward") return list;
   if (const int G = grad_components(p, cell.state); G > 0) list.push_back({"grad_h", Role::gradient, p.storage, {p.batch, p.seq_len, G, p.hidden}});
@@ -67,12 +71,19 @@ std::int64_t flops(const Problem& p) {
   return steps(p) * sum_of_passes(p, forward, forward + 3 * cell.gates + 4 * (cell.weights + cell.state) + loss);
 }
 
+/// A multiply-add for each entry of J.
+std::int64_t scan_flops(const Problem& p) {
+  const int K = facts_of(p.cell).state;
+  return 2 * K * K * steps(p);
+}
+
 // One exponential and one reciprocal a gate, or one tanh.
 std::int64_t special(const Problem& p) { return steps(p) * (p.gates == "approx" ? 1 : 2) * facts_of(p.cell).gates * sum_of_passes(p, 1, 1); }
 
 std::string why_not(const Problem& p) {
   if (p.scope != "kernel") return "scope '" + p.scope + "' is not part of this build yet";
   if (p.pass == "forward" && p.grad != "all") return "pass forward is given no gradients, so grad '" + p.grad + "' means nothing";
+  if (p.regime == "trained" && !trained_model(p.cell)) return untrained(p.cell);
   if (p.regime == "chaotic") {
     try {
       chaotic_draw(p.cell, regime_of(p), p.seed, 0);
@@ -81,6 +92,13 @@ std::string why_not(const Problem& p) {
     }
   }
   return "";
+}
+
+std::string scan_why_not(const Problem& p) {
+  if (p.pass != "forward") return "op reduction has no pass " + p.pass;
+  if (p.gates != "exact") return "op reduction has no gates";
+  if (p.regime != "paper" || p.weight_std) return "op reduction draws contractive maps: regime paper, without weight_std";
+  return why_not(p);
 }
 
 const RecurrenceLoops& loops_for(const Problem& p, const Machine& machine) {
@@ -106,14 +124,34 @@ void solve_forward(const Problem& p, Machine& machine, Tensors t) {
   machine.synchronise();  // before what it works with is gone
 }
 
+/// A model's tables, in the memory of whoever draws. weight_std draws the weights all the same.
+void use_model(DrawArguments& args, const Problem& p, std::int64_t channels, const double* inputs, const double* weights) {
+  args.trained_channels = channels;
+  args.trained_inputs = inputs;
+  args.trained_weights = p.weight_std ? nullptr : weights;
+}
+
 void draw(const Problem& p, Machine& machine, const Tensors& t) {
-  DrawArguments args{regime_of(p), facts_of(p.cell).memory, p.seed, p.hidden, p.seq_len, nullptr, 0};
-  Buffer text, draws;
+  const CellFacts cell = facts_of(p.cell);
+  DrawArguments args{regime_of(p), cell.memory, p.seed, p.hidden, p.seq_len, nullptr, 0};
+  if (cell.is_scan) args.scan_state = cell.state;
+  Buffer text, draws, trained_inputs, trained_weights;
   if (args.regime.text) {
     args.text_bytes = std::int64_t(p.text->size());
     text = Buffer(machine, args.text_bytes);
     machine.upload(text.data(), p.text->data(), args.text_bytes);
     args.text = text.as<unsigned char>();
+  }
+  if (args.regime.trained) {
+    const auto uploaded = [&](const std::vector<double>& values) {
+      Buffer buffer(machine, std::int64_t(values.size() * sizeof(double)));
+      machine.upload(buffer.data(), values.data(), buffer.bytes());
+      return buffer;
+    };
+    const TrainedModel& model = *trained_model(p.cell);
+    trained_inputs = uploaded(model.inputs);
+    trained_weights = uploaded(model.weights);
+    use_model(args, p, model.channels, trained_inputs.as<double>(), trained_weights.as<double>());
   }
   if (args.regime.chaotic) {
     const std::vector<std::uint16_t> of_channels = chaotic_draws(p.cell, args.regime, p.seed, p.hidden);
@@ -142,7 +180,7 @@ std::vector<double> channel(const Problem& p, Machine& machine, const Tensors& t
   return loops_for(p, machine).gather(p, item, shared ? 0 : b * rows, rows, d, machine);
 }
 
-// --- the three loops on the host --------------------------------------------------------------------------------------
+// --- the loops on the host --------------------------------------------------------------------------------------
 
 template <class Cell, class T>
 void draw_cpu(const Problem& p, const DrawArguments& args, Machine&, const Tensors& t) {
@@ -166,6 +204,25 @@ double state_ratio_cpu(const Problem& p, Machine&, const Tensors& t) {
       for (std::int64_t l = 0; l < p.seq_len; ++l) {
         for (std::int64_t d = 0; d < p.hidden; ++d) mine = max_or_nan(mine, local_ratio<Cell, T>(at, tensors, error_of_gates, b, l, d));
       }
+    }
+#pragma omp critical
+    worst = max_or_nan(worst, mine);
+  }
+  return worst;
+}
+
+template <class Scan, class T>
+double scan_ratio_cpu(const Problem& p, Machine&, const Tensors& t) {
+  const Layout<Scan> at = layout_of<Scan>(p);
+  const RecurrenceTensors<T> tensors(t);
+  double worst = 0;
+#pragma omp parallel if (steps(p) > kStepsWorthThreads)
+  {
+    double mine = 0;
+#pragma omp for collapse(2) schedule(static) nowait
+    for (std::int64_t channel = 0; channel < at.channels(); ++channel) {
+      for (std::int64_t first = 0; first < p.seq_len; first += kScanJudged)
+        mine = max_or_nan(mine, scan_ratio<Scan, T>(at, tensors, channel / p.hidden, channel % p.hidden, first, std::min(first + kScanJudged, p.seq_len)));
     }
 #pragma omp critical
     worst = max_or_nan(worst, mine);
@@ -209,15 +266,19 @@ std::vector<double> gather_cpu(const T* data, std::int64_t first_row, std::int64
   return column;
 }
 
+template <class Cell, class T>
+void register_loops(double (*state_ratio)(const Problem&, Machine&, const Tensors&), LocalRatios (*gradient_ratios)(const Problem&, Machine&, const Tensors&)) {
+  recurrence_loops().push_back({"cpu", Cell::name, storage_of<T>, &draw_cpu<Cell, T>, state_ratio, gradient_ratios,
+                                [](const Problem& p, const Tensors::Item& item, std::int64_t first_row, std::int64_t rows, std::int64_t d, Machine&) {
+                                  return item.spec.type == storage_of<T> ? gather_cpu(static_cast<const T*>(item.data), first_row, rows, p.hidden, d)
+                                                                         : gather_cpu(static_cast<const compute_t<T>*>(item.data), first_row, rows, p.hidden, d);
+                                }});
+}
+
 [[maybe_unused]] const bool registered = [] {
-  AllCells::for_each([]<class Cell>() {
-    AllStorages::for_each([]<class T>() {
-      recurrence_loops().push_back({"cpu", Cell::name, storage_of<T>, &draw_cpu<Cell, T>, &state_ratio_cpu<Cell, T>, &gradient_ratios_cpu<Cell, T>,
-                                    [](const Problem& p, const Tensors::Item& item, std::int64_t first_row, std::int64_t rows, std::int64_t d, Machine&) {
-                                      return item.spec.type == storage_of<T> ? gather_cpu(static_cast<const T*>(item.data), first_row, rows, p.hidden, d)
-                                                                             : gather_cpu(static_cast<const compute_t<T>*>(item.data), first_row, rows, p.hidden, d);
-                                    }});
-    });
+  AllStorages::for_each([]<class T>() {
+    AllCells::for_each([]<class Cell>() { register_loops<Cell, T>(&state_ratio_cpu<Cell, T>, &gradient_ratios_cpu<Cell, T>); });
+    AllScans::for_each([]<class Scan>() { register_loops<Scan, T>(&scan_ratio_cpu<Scan, T>, nullptr); });
   });
   return true;
 }();
@@ -230,13 +291,16 @@ std::vector<RecurrenceLoops>& recurrence_loops() {
 }
 
 const std::vector<Op>& ops() {
-  static const std::vector<Op> list{{"recurrence", &cells, &tensors, &bytes_min, &flops, &special, &why_not, &draw, &local_ratios, &channel}};
+  static const std::vector<Op> list{{"recurrence", "cells", &names_of<AllCells>, &tensors, &bytes_min, &flops, &special, &why_not, &draw, &local_ratios, &channel},
+                                    {"reduction", "jacobian", &names_of<AllScans>, &tensors, &bytes_min, &scan_flops, &special, &scan_why_not, &draw, &local_ratios, &channel}};
   return list;
 }
 
 std::vector<std::string> regime_names() {
-  return {"paper", "public", "corners", "fast_corners", "wide", "expansive", "chaotic", "long_memory", "slow_gates", "saturated", "huge", "impulses", "text"};
+  return {"paper", "public", "corners", "fast_corners", "wide", "expansive", "chaotic", "long_memory", "slow_gates", "saturated", "huge", "impulses", "text", "trained"};
 }
+
+bool reads_text(std::string_view regime) { return regime == "text" || regime == "trained"; }
 
 Regime regime_of(const Problem& p) {
   constexpr double kClip = 0.5, kShift = 6;
@@ -265,9 +329,11 @@ Regime regime_of(const Problem& p) {
   } else if (p.regime == "impulses") {
     regime.input_deviation = 60;
     regime.impulses = true;
-  } else if (p.regime == "text") {
-    if (!p.text || p.text->empty()) throw BadInput("regime 'text' needs the bytes of a text file");
+  } else if (reads_text(p.regime)) {
+    if (!p.text || p.text->empty()) throw BadInput("regime '" + p.regime + "' needs the bytes of a text file");
     regime.text = true;
+    regime.trained = p.regime == "trained";
+    if (regime.trained && !trained_model(p.cell)) throw BadInput(untrained(p.cell));
   } else if (p.regime != "paper") {
     throw BadInput("unknown regime '" + p.regime + "'");
   }
@@ -280,17 +346,25 @@ Regime regime_of(const Problem& p) {
 
 ChannelData draw_channel(const Problem& p, std::int64_t b, std::int64_t d) {
   ChannelData channel{p.cell, p.seq_len, {}, {}, {}};
-  const Regime regime = regime_of(p);
-  const unsigned char* text = p.text ? p.text->data() : nullptr;
-  const std::int64_t text_bytes = p.text ? std::int64_t(p.text->size()) : 0;
-  const int draw = regime.chaotic ? chaotic_draw(p.cell, regime, p.seed, d) : 0;
-  with_cell(p.cell, [&]<class Cell>() {
+  const CellFacts cell = facts_of(p.cell);
+  DrawArguments args{regime_of(p), cell.memory, p.seed, p.hidden, p.seq_len, nullptr, 0};
+  if (cell.is_scan) args.scan_state = cell.state;
+  if (args.regime.text) {
+    args.text = p.text->data();
+    args.text_bytes = std::int64_t(p.text->size());
+  }
+  if (args.regime.trained) {
+    const TrainedModel& model = *trained_model(p.cell);
+    use_model(args, p, model.channels, model.inputs.data(), model.weights.data());
+  }
+  const int draw = args.regime.chaotic ? chaotic_draw(p.cell, args.regime, p.seed, d) : 0;
+  with_recurrence(p.cell, [&]<class Cell>() {
     AllStorages::for_each([&]<class T>() {
       if (storage_of<T> != p.storage) return;
-      for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(to_compute(drawn<T>(draw_weight(regime, p.seed, k, d, draw))));
-      for (int k = 0; k < Cell::kState; ++k) channel.initial.push_back(drawn<compute_t<T>>(draw_initial(regime, p.seed, b, k, d)));
+      for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(k < kStoredWeights<Cell> ? to_compute(drawn<T>(weight_of(args, k, d, draw))) : 0);
+      for (int k = 0; k < Cell::kState; ++k) channel.initial.push_back(drawn<compute_t<T>>(draw_initial(args.regime, p.seed, b, k, d)));
       for (std::int64_t l = 0; l < p.seq_len; ++l) {
-        for (int k = 0; k < Cell::kInputs; ++k) channel.inputs.push_back(to_compute(drawn<T>(draw_input(regime, Cell::memory, p.seed, b, l, k, d, p.seq_len, text, text_bytes))));
+        for (int k = 0; k < Cell::kInputs; ++k) channel.inputs.push_back(to_compute(drawn<T>(input_of(args, Cell::kInputs, b, l, k, d))));
       }
     });
   });

@@ -1,4 +1,4 @@
-// recurrence.cu: the loops of the op "recurrence" on a device: draw the inputs, judge every step, gather a channel.
+// recurrence.cu: the loops of the ops "recurrence" and "reduction" on a device: draw the inputs, judge every step, gather a channel.
 #include <algorithm>
 
 #include "kernels/ops/gradients.hpp"
@@ -57,6 +57,18 @@ PRNN_KERNEL local_ratio_kernel(Layout<Cell> at, AnyStorage<RecurrenceTensors> te
   if (!(mine <= 0)) atomic_max_magnitude(worst, mine);
 }
 
+/// A thread a stretch of a channel.
+template <class Scan>
+PRNN_KERNEL scan_ratio_kernel(Layout<Scan> at, AnyStorage<RecurrenceTensors> tensors, double* worst) {
+  const std::int64_t stretches = (at.seq_len + kScanJudged - 1) / kScanJudged * at.channels();
+  double mine = 0;
+  for (std::int64_t i = block_index() * thread_count() + thread_index(); i < stretches; i += block_count() * thread_count()) {
+    const std::int64_t channel = i % at.channels(), first = i / at.channels() * kScanJudged, stop = first + kScanJudged < at.seq_len ? first + kScanJudged : at.seq_len;
+    keep_largest(mine, tensors.visit([&](const auto& t) { return scan_ratio<Scan>(at, t, channel / at.hidden, channel % at.hidden, first, stop); }));
+  }
+  if (!(mine <= 0)) atomic_max_magnitude(worst, mine);
+}
+
 template <class T>
 PRNN_KERNEL gather_kernel(const T* data, std::int64_t first_row, std::int64_t rows, std::int64_t hidden, std::int64_t d, double* column) {
   for (std::int64_t r = block_index() * thread_count() + thread_index(); r < rows; r += block_count() * thread_count()) column[r] = to_compute(data[(first_row + r) * hidden + d]);
@@ -72,10 +84,14 @@ void draw_tensors(const Problem& p, const DrawArguments& args, Machine& machine,
 template <class Cell>
 double state_ratio(const Problem& p, Machine& machine, const Tensors& t) {
   const Layout<Cell> at = layout_of<Cell>(p);
+  const AnyStorage<RecurrenceTensors> tensors(p.storage, t);
   const Buffer worst(machine, sizeof(double));
   machine.fill(worst.data(), 0, sizeof(double));
-  launch(&local_ratio_kernel<Cell>, blocks_for(at.position(p.batch, 0, 0)), kThreads, 0, machine.stream(), at, AnyStorage<RecurrenceTensors>(p.storage, t),
-         gate_error(p.storage, p.gates), worst.as<double>());
+  if constexpr (is_scan<Cell>) {
+    launch(&scan_ratio_kernel<Cell>, blocks_for((p.seq_len + kScanJudged - 1) / kScanJudged * at.channels()), kThreads, 0, machine.stream(), at, tensors, worst.as<double>());
+  } else {
+    launch(&local_ratio_kernel<Cell>, blocks_for(at.position(p.batch, 0, 0)), kThreads, 0, machine.stream(), at, tensors, gate_error(p.storage, p.gates), worst.as<double>());
+  }
   double ratio = 0;
   machine.download(&ratio, worst.data(), sizeof ratio);
   return ratio;
@@ -135,9 +151,12 @@ std::vector<double> gather_column(const Problem& p, const Tensors::Item& item, s
 }
 
 [[maybe_unused]] static const bool registered_loops = [] {
-  AllCells::for_each([]<class Cell>() {
-    AllStorages::for_each([]<class T>() {
+  AllStorages::for_each([]<class T>() {
+    AllCells::for_each([]<class Cell>() {
       recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell>, &gradient_ratios<Cell>, &gather_column<T>});
+    });
+    AllScans::for_each([]<class Scan>() {
+      recurrence_loops().push_back({kDevice, Scan::name, storage_of<T>, &draw_tensors<Scan, T>, &state_ratio<Scan>, nullptr, &gather_column<T>});
     });
   });
   return true;

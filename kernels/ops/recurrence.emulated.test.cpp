@@ -22,10 +22,12 @@ TEST(RecurrenceOnADevice, DrawsBitwiseWhatTheHostDraws) {
       p.seq_len = 9;
       p.h0 = "random";
       p.pass = "backward";
-      for (const char* regime : {"long_memory", "impulses", "chaotic"}) {
+      const std::string text = "some \xe4 text";
+      p.text = std::make_shared<std::vector<unsigned char>>(text.begin(), text.end());
+      for (const char* regime : {"long_memory", "impulses", "chaotic", "text", "trained"}) {
         p.regime = regime;
-        p.hidden = p.regime == "chaotic" ? 3 : 33;
-        if (find_op(p.op).why_not(p) != "") continue;  // a cell without chaos
+        p.hidden = p.regime == "chaotic" ? 3 : p.regime == "trained" ? 70 : 33;  // trained: more than a model's channels
+        if (find_op(p.op).why_not(p) != "") continue;                            // a cell without chaos or model
         const Workbench here(p, *cpu), there(p, *emulated);
         for (const char* name : {"u", "a", "h0", "h", "grad_h", "grad_last"}) EXPECT_EQ(here.bytes(name), there.bytes(name)) << cell << " " << regime << " " << name;
       }

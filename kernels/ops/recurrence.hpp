@@ -1,4 +1,5 @@
-// recurrence.hpp: the op "recurrence", h_l = f(h_{l-1}, u_l), and its gradients: how tensors are drawn and how every element of a result is judged.
+// recurrence.hpp: the ops "recurrence", h_l = f(h_{l-1}, u_l), with its gradients, and "reduction", f affine: how tensors are drawn and how every element of a
+// result is judged.
 // Element functions stand here once; recurrence.cpp loops over them on the host, recurrence.cu on a device.
 #pragma once
 
@@ -9,6 +10,7 @@
 #include "kernels/api.hpp"
 #include "kernels/cells/layout.hpp"
 #include "kernels/fault.hpp"
+#include "kernels/ops/trained.hpp"
 #include "kernels/primitives/draws.hpp"
 
 namespace prnn {
@@ -23,7 +25,7 @@ Regime regime_of(const Problem&);
 struct ChannelData {
   std::string cell;
   std::int64_t seq_len = 0;
-  std::vector<double> weights;  // [kWeights]
+  std::vector<double> weights;  // [kWeights]; of a scan 0
   std::vector<double> inputs;   // [L, kInputs]
   std::vector<double> initial;  // [kState]
 };
@@ -49,8 +51,26 @@ struct DrawArguments {
   std::int64_t hidden, seq_len;
   const unsigned char* text;  // [text_bytes], in the machine's memory
   std::int64_t text_bytes;
-  const std::uint16_t* draws = nullptr;  // [D], in the machine's memory: which draw of the weights each channel has; null: the first
+  const std::uint16_t* draws = nullptr;     // [D], in the machine's memory: which draw of the weights each channel has; null: the first
+  const double* trained_inputs = nullptr;   // [kTrainedBytes, kInputs, trained_channels], in the machine's memory: of a byte; null: drawn
+  const double* trained_weights = nullptr;  // [kWeights, trained_channels], likewise
+  std::int64_t trained_channels = 1;        // channel d has those of d modulo this
+  int scan_state = 0;                       // the inputs are maps of so many components (op reduction); 0: pre-activations
 };
+
+/// Weight k of channel d, in double before rounding to storage. draw: which of the channel's draws.
+PRNN_HD inline double weight_of(const DrawArguments& args, int k, std::int64_t d, int draw) {
+  if (args.trained_weights) return args.trained_weights[k * args.trained_channels + d % args.trained_channels];
+  return draw_weight(args.regime, args.seed, k, d, draw);
+}
+
+/// Input k, of `inputs`, of step (b, l, d), likewise.
+PRNN_HD inline double input_of(const DrawArguments& args, int inputs, std::int64_t b, std::int64_t l, int k, std::int64_t d) {
+  if (args.scan_state > 0) return draw_map(args.scan_state, args.seed, b, l, k, d);
+  if (!args.trained_inputs) return draw_input(args.regime, args.memory, args.seed, b, l, k, d, args.seq_len, args.text, args.text_bytes);
+  const int byte = text_byte(b, l, args.seq_len, args.text, args.text_bytes) % kTrainedBytes;
+  return args.trained_inputs[(byte * inputs + k) * args.trained_channels + d % args.trained_channels];
+}
 
 /// Element `index` of u [B, L, kInputs, D], a [kWeights, D], h0 or grad_last [B, kState, D], or grad_h [B, L, G, D]; T its storage type.
 template <class T>
@@ -58,24 +78,25 @@ PRNN_HD T draw_element(const DrawArguments& args, DrawStream stream, int compone
   const std::int64_t d = index % args.hidden, row = index / args.hidden;
   const int k = int(row % components);
   const std::int64_t outer = row / components;
-  if (stream == DrawStream::weight) return drawn<T>(draw_weight(args.regime, args.seed, k, d, args.draws ? args.draws[d] : 0));
+  if (stream == DrawStream::weight) return drawn<T>(weight_of(args, k, d, args.draws ? args.draws[d] : 0));
   if (stream == DrawStream::initial) return drawn<T>(draw_initial(args.regime, args.seed, outer, k, d));
   if (stream == DrawStream::last_gradient) return drawn<T>(draw_gradient(args.seed, stream, outer, 0, k, d));
   const std::int64_t b = outer / args.seq_len, l = outer % args.seq_len;
   if (stream == DrawStream::gradient) return drawn<T>(draw_gradient(args.seed, stream, b, l, k, d));
-  return drawn<T>(draw_input(args.regime, args.memory, args.seed, b, l, k, d, args.seq_len, args.text, args.text_bytes));
+  return drawn<T>(input_of(args, components, b, l, k, d));
 }
 
 /// Pointers of one problem; h0 and last are in compute type.
 template <class T>
 struct RecurrenceTensors {
   const T* u;              // [B, L, kInputs, D]
-  const T* a;              // [kWeights, D]
+  const T* a;              // [kStoredWeights, D]; null: there are none
   const compute_t<T>* h0;  // [B, kState, D]
   T* h;                    // [B, L, kState, D]
   compute_t<T>* last;      // [B, kState, D]
 
-  explicit RecurrenceTensors(const Tensors& t) : u(t.data<T>("u")), a(t.data<T>("a")), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
+  explicit RecurrenceTensors(const Tensors& t)
+      : u(t.data<T>("u")), a(t.find("a") ? t.data<T>("a") : nullptr), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
 };
 
 /// Pointers of one backward pass; edges and da are in compute type. h is the forward pass's as stored, an exact input.
@@ -117,12 +138,7 @@ struct BackwardTensors {
   PRNN_HD compute_t<T> grad_factor() const { return compute_t<T>(squares ? PRNN_FAULT(53, 2, 1) : 1); }
 
  private:
-  static const char* loss_tensor(const Tensors& t) {
-    for (const Tensors::Item& item : t.items) {
-      if (item.spec.name == "grad_h") return "grad_h";
-    }
-    return "h";
-  }
+  static const char* loss_tensor(const Tensors& t) { return t.find("grad_h") ? "grad_h" : "h"; }
 };
 
 /// What step l (0-based) of channel (b, d) is differentiated at: h_{l-1} as stored [kState], a [kWeights], u_l [kInputs]; in X, exact.
@@ -159,11 +175,13 @@ PRNN_HD void guard_adjoint(const X (&h_before)[Cell::kState], const X (&a)[Cell:
 /// 2^-14, where f16 rounds to multiples of 2^-24, half of one, 2^-25 (the other types' 2^-134 and less is nothing beside g_l).
 /// gate_error: stated, of one gate.
 /// NaN where h_l is NaN without cause or is not NaN although it must be. After the last step the stored h must be `last` rounded once, to the bit.
+/// scale [kState]: u_c times it is added to the bound.
 template <class Cell, class T>
-PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t, double gate_error, std::int64_t b, std::int64_t l, std::int64_t d) {
+PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t, double gate_error, std::int64_t b, std::int64_t l, std::int64_t d,
+                           const double (&scale)[Cell::kState] = {}) {
   constexpr int K = Cell::kState;
   double h_before[K], a[Cell::kWeights], u[Cell::kInputs], h[K];
-  for (int k = 0; k < Cell::kWeights; ++k) a[k] = to_compute(t.a[at.a(k, d)]);
+  for (int k = 0; k < Cell::kWeights; ++k) a[k] = k < kStoredWeights<Cell> ? double(to_compute(t.a[at.a(k, d)])) : 0;
   for (int k = 0; k < Cell::kInputs; ++k) u[k] = to_compute(t.u[at.u(b, l, k, d)]);
   for (int k = 0; k < K; ++k) {
     h_before[k] = l == 0 ? double(t.h0[at.edge(b, k, d)]) : double(to_compute(t.h[at.h(b, l - 1, k, d)]));
@@ -183,11 +201,40 @@ PRNN_HD double local_ratio(const Layout<Cell>& at, const RecurrenceTensors<T>& t
       if (is_nan ? last == last : last != h[i]) return not_a_number<double>();
     }
     if (is_nan) continue;
-    double bound = g[i] + storing_error<T>(h[i]);
+    double bound = g[i] + unit_roundoff_v<compute_t<T>> * scale[i] + storing_error<T>(h[i]);
     for (int j = 0; j < K; ++j) bound += abs_jacobian[i][j] * storing_error<T>(h_before[j]);
     const double error = fabs(h[i] - f[i]);
     const double ratio = error == 0 ? 0 : error / bound;
     if (!(ratio <= worst)) worst = ratio;
+  }
+  return worst;
+}
+
+/// Steps of a scan that are judged one after the other, and steps before them that their scale is summed over too.
+inline constexpr std::int64_t kScanJudged = 256, kScanScale = 64;
+
+/// Test 1 of op reduction for steps first .. stop - 1 of channel (b, d). A scan composes maps in any order, so what it rounds is not h but parts of the sum
+/// that h is, which may cancel: rounding is in proportion to M_l = |J_l| M_{l-1} + |r_l|, the bound's scale (Higham 2002, "Accuracy and Stability of
+/// Numerical Algorithms", section 4.2, for sums). M is summed from kScanScale steps before `first` on: less than all, so the bound is the stricter.
+template <class Scan, class T>
+PRNN_HD double scan_ratio(const Layout<Scan>& at, const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t d, std::int64_t first, std::int64_t stop) {
+  constexpr int K = Scan::kState;
+  double scale[K] = {}, worst = 0;
+  std::int64_t l = first < kScanScale ? 0 : first - kScanScale;
+  if (l == 0) {
+    for (int i = 0; i < K; ++i) scale[i] = fabs(double(t.h0[at.edge(b, i, d)]));
+  }
+  for (; l < stop; ++l) {
+    double next[K];
+    for (int i = 0; i < K; ++i) {
+      next[i] = fabs(double(to_compute(t.u[at.u(b, l, i * (K + 1) + K, d)])));
+      for (int j = 0; j < K; ++j) next[i] += fabs(double(to_compute(t.u[at.u(b, l, i * (K + 1) + j, d)]))) * scale[j];
+    }
+    for (int i = 0; i < K; ++i) scale[i] = next[i];
+    if (l < first) continue;
+    const double ratio = local_ratio<Scan>(at, t, 0, b, l, d, scale);
+    if (!(ratio <= worst)) worst = ratio;
+    if (ratio != ratio) return ratio;
   }
   return worst;
 }
@@ -220,7 +267,7 @@ void for_each_drawn(const Problem& p, const Tensors& t, F&& fill) {
   const Layout<Cell> at = layout_of<Cell>(p);
   const std::int64_t edges = at.edge(p.batch, 0, 0);
   fill(t.data<T>("u"), DrawStream::input, Cell::kInputs, at.u(p.batch, 0, 0, 0));
-  fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
+  if (kStoredWeights < Cell >> 0) fill(t.data<T>("a"), DrawStream::weight, Cell::kWeights, at.a(Cell::kWeights, 0));
   fill(t.data<compute_t<T>>("h0"), DrawStream::initial, Cell::kState, edges);
   if (p.pass == "forward") return;
   const int G = grad_components(p, Cell::kState);

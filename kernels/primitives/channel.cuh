@@ -30,7 +30,7 @@ PRNN_DEVICE void load_inputs(const T* p, std::int64_t hidden, compute_t<T> (&u)[
 
 template <class Cell, class T>
 PRNN_DEVICE void load_weights(const Layout<Cell>& at, const T* weights, std::int64_t d, compute_t<T> (&a)[Cell::kWeights]) {
-  PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) a[k] = load(weights + at.a(k, d));
+  PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) a[k] = k < kStoredWeights<Cell> ? load(weights + at.a(k, d)) : compute_t<T>(0);
 }
 
 /// The initial state of channel (b, d), guarded: NaN if it or a weight is not finite.
@@ -73,18 +73,23 @@ PRNN_DEVICE Place place_of_channel(const Layout<Cell>& at, std::int64_t channel)
   return {channel / at.hidden, channel % at.hidden};
 }
 
-/// Position of the first step of from .. to - 1 whose stored state is not finite, or of the last.
-template <class Cell, class T>
-PRNN_DEVICE std::int64_t first_nonfinite(const Layout<Cell>& at, const T* h, const Place& place, std::int64_t from, std::int64_t to) {
-  while (from + 1 < to && is_finite(to_compute(h[at.h(place.b, from, 0, place.d)]))) ++from;
+/// Position of the first step of from .. to - 1 whose stored state is not finite, or of the last. H: pointer to numbers as stored, or Stored.
+template <class Cell, class H>
+PRNN_DEVICE std::int64_t first_nonfinite(const Layout<Cell>& at, const H& h, const Place& place, std::int64_t from, std::int64_t to) {
+  const auto state = [&](std::int64_t l) {
+    const std::int64_t i = at.h(place.b, l, 0, place.d);
+    if constexpr (std::is_pointer_v<H>) return to_compute(h[i]);
+    else return h.at(i);
+  };
+  while (from + 1 < to && is_finite(state(from))) ++from;
   return at.position(place.b, from, place.d);
 }
 
 /// Ends a sequential kernel, all threads of the block: *slot = the first position that is not finite among the block's channels. Each
 /// block writes its own slot at every launch, so nothing needs resetting; outcome() takes the minimum. Outputs are read again only for a
 /// channel that ends in NaN, which is absorbing. `bad`: this thread's channel exists and does.
-template <class Cell, class T>
-PRNN_DEVICE void report_first_nonfinite(const Layout<Cell>& at, const T* h, bool bad, const Place& place, std::int64_t* slot) {
+template <class Cell, class H>
+PRNN_DEVICE void report_first_nonfinite(const Layout<Cell>& at, const H& h, bool bad, const Place& place, std::int64_t* slot) {
   if (thread_index() == 0) *slot = kNowhere;
   barrier();
   if (bad) atomic_min(slot, first_nonfinite(at, h, place, 0, at.seq_len));

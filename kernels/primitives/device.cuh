@@ -252,6 +252,24 @@ PRNN_DEVICE void atomic_max_magnitude(double* p, double x) {
 PRNN_DEVICE int atomic_load(const int* p) { return *static_cast<const volatile int*>(p); }
 PRNN_DEVICE void atomic_store(int* p, int x) { *static_cast<volatile int*>(p) = x; }
 
+// --- words that the blocks of a launch show each other, in the order of tickets: only one who has begun is waited for ----
+/// The next number of a counter in global memory, from 0 on. It only ever grows.
+PRNN_DEVICE std::int64_t take_ticket(std::int64_t* counter) { return std::int64_t(atomicAdd(reinterpret_cast<unsigned long long*>(counter), 1ull)); }
+/// Four bytes, and the number of the launch that wrote them: seen together or not at all. In global memory, zero once.
+struct alignas(8) TaggedWord {
+  std::uint32_t word, tag;
+};
+PRNN_DEVICE void show_word(TaggedWord* p, TaggedWord x) {
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "l"(std::uint64_t(x.tag) << 32 | x.word) : "memory");
+}
+PRNN_DEVICE TaggedWord see_word(const TaggedWord* p) {
+  std::uint64_t x;
+  asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(x) : "l"(__cvta_generic_to_global(p)) : "memory");
+  return {std::uint32_t(x), std::uint32_t(x >> 32)};
+}
+/// Between two looks at a word that is not there yet.
+PRNN_DEVICE void wait_for_word() {}
+
 // --- teams: consecutive blocks that run together ----------------------------------------------------------------------
 /// Who waits for each other: a block alone, the blocks of a thread-block cluster, blocks of a cooperative launch.
 enum class Team { block, cluster, grid };

@@ -718,6 +718,8 @@ void wait_team(Team team, int team_blocks, TeamBarrier* barrier) {
   wait(State::team_barrier, __builtin_return_address(0));
 }
 
+void wait_for_word() { abandon("block " + std::to_string(here.block) + " waits for a word that no block before it has shown"); }
+
 const void* in_cluster(const void* p, int rank) { return running->in_cluster(p, rank); }
 
 std::int64_t resident_blocks(int threads, std::int64_t shared_bytes) {

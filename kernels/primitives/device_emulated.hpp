@@ -82,6 +82,7 @@ void finish_stored_tiles();
 void wait_phase(PhaseBarrier* barrier, int parity);
 TileMap tile_map(const void* matrices, std::int64_t count, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns, int element_bytes);
 void wait_team(Team team, int team_blocks, TeamBarrier* barrier);
+[[noreturn]] void wait_for_word();
 /// kernel: the function that thread_body calls.
 void launch(const void* kernel, Team team, int team_blocks, std::int64_t blocks, int threads, std::int64_t shared_bytes, const std::function<void()>& thread_body);
 std::int64_t resident_blocks(int threads, std::int64_t shared_bytes);
@@ -265,6 +266,22 @@ PRNN_DOOR void atomic_max_magnitude(double* p, double x) {
 /// Of what other threads write meanwhile, each without tearing; nothing is put in order by it.
 PRNN_DOOR int atomic_load(const int* p) { return detail::loaded(p, detail::Use::atomic_read); }
 PRNN_DOOR void atomic_store(int* p, int x) { detail::store(p, &x, sizeof x, detail::Use::atomic_write); }
+
+// --- words that the blocks of a launch show each other, in the order of tickets: only one who has begun is waited for ----
+/// The next number of a counter in global memory, from 0 on. It only ever grows.
+PRNN_DOOR std::int64_t take_ticket(std::int64_t* counter) {
+  const std::int64_t ticket = detail::loaded(counter, detail::Use::atomic_update), next = ticket + 1;
+  detail::store(counter, &next, sizeof next, detail::Use::atomic_update);
+  return ticket;
+}
+/// Four bytes, and the number of the launch that wrote them: seen together or not at all. In global memory, zero once.
+struct alignas(8) TaggedWord {
+  std::uint32_t word, tag;
+};
+PRNN_DOOR void show_word(TaggedWord* p, TaggedWord x) { detail::store(p, &x, sizeof x, detail::Use::atomic_write); }
+PRNN_DOOR TaggedWord see_word(const TaggedWord* p) { return detail::loaded(p, detail::Use::atomic_read); }
+/// Blocks run one after another: a word that is not there now never comes.
+PRNN_DOOR void wait_for_word() { detail::wait_for_word(); }
 
 // --- teams: consecutive blocks that run together ----------------------------------------------------------------------
 /// Waits for all threads of all blocks of the team; load_shared_by_team then shows what any of them wrote to global memory before,

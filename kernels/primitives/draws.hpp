@@ -57,6 +57,7 @@ struct Regime {
   double memory_shift = 0;  // added to the memory gate's pre-activation, towards remembering
   bool random_h0 = false;
   bool text = false;      // inputs are an embedding of bytes
+  bool trained = false;   // weights and the bytes' inputs are those of a model (ops/trained.hpp)
   bool impulses = false;  // inputs are 0 but at is_impulse()
   bool chaotic = false;   // weights are drawn until they are (ops/chaotic.hpp)
 };
@@ -76,13 +77,32 @@ PRNN_HD inline double draw_weight(const Regime& regime, std::uint64_t seed, int 
   return w < -regime.weight_clip ? -regime.weight_clip : w > regime.weight_clip ? regime.weight_clip : w;
 }
 
-/// Pre-activation k of (b, l, d). text [text_bytes] is read only in regime text: byte (b L + l) mod text_bytes picks the embedding row.
+/// What a text [text_bytes] says at (b, l): byte (b L + l) mod text_bytes.
+PRNN_HD inline unsigned char text_byte(std::int64_t b, std::int64_t l, std::int64_t seq_len, const unsigned char* text, std::int64_t text_bytes) {
+  return text[(b * seq_len + l) % text_bytes];
+}
+
+/// Pre-activation k of (b, l, d). text is read only in regime text: its byte picks the embedding row.
 PRNN_HD inline double draw_input(const Regime& regime, Memory memory, std::uint64_t seed, std::int64_t b, std::int64_t l, int k, std::int64_t d, std::int64_t seq_len,
                                  const unsigned char* text, std::int64_t text_bytes) {
   if (regime.impulses && !is_impulse(l)) return 0;
-  const Philox bits = regime.text ? draw_bits(seed, DrawStream::embedding, 0, text[(b * seq_len + l) % text_bytes], k, d) : draw_bits(seed, DrawStream::input, b, l, k, d);
+  const Philox bits = regime.text ? draw_bits(seed, DrawStream::embedding, 0, text_byte(b, l, seq_len, text, text_bytes), k, d) : draw_bits(seed, DrawStream::input, b, l, k, d);
   const double u = double(normal_integer(bits)) * (regime.input_deviation / kNormalDeviation);
   return k == memory.input ? PRNN_ADD_RN(u, regime.memory_shift * memory.towards_remembering) : u;
+}
+
+/// Number k of the map of step (b, l, d) of a scan of K = `state` components: row k / (K + 1), its J entries and then r. r is N(0, 1).
+/// Contractive, and yet remembered: a row of |J| sums to s, uniform in (1 - 1/32, 1], so a product of n Jacobians is neither 0 nor large before some hundred
+/// steps (e^(-n/64) with K = 1), longer than a tile, and rounding errors stay bounded too. Signs are random. With K = 2 the largest entry of a row is at or
+/// beside the diagonal, by lot for both rows at once, and leaves f s, f uniform in [0, 1/16), to the other: all entries matter, and no two steps commute.
+PRNN_HD inline double draw_map(int state, std::uint64_t seed, std::int64_t b, std::int64_t l, int k, std::int64_t d) {
+  const int row = k / (state + 1), column = k - row * (state + 1);
+  if (column == state) return double(normal_integer(draw_bits(seed, DrawStream::input, b, l, k, d))) * (1.0 / kNormalDeviation);
+  const Philox bits = draw_bits(seed, DrawStream::input, b, l, row * (state + 1), d);
+  const std::uint32_t swapped = state == 1 ? 0 : draw_bits(seed, DrawStream::input, b, l, 0, d).word[3] & 1u;
+  const double sum = 1.0 - double(bits.word[0] & 0xffffu) * 0x1p-21, spread = state == 1 ? 0.0 : double(bits.word[1] & 0xffffu) * 0x1p-20;
+  const double size = sum * (column == (row ^ int(swapped)) ? 1.0 - spread : spread);  // exact: 21 and 20 bits
+  return bits.word[2] >> column & 1u ? -size : size;
 }
 
 /// Component k of the initial state of (b, d).

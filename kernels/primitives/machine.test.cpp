@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -163,6 +164,36 @@ TEST_P(EveryMachine, CountsHostGapsOnlyWhenNothingIsQueued) {
   } else {
     EXPECT_LT(queued.time_s, 0.02);
     EXPECT_LT(queued.host_s, 0.02);
+  }
+}
+
+TEST_P(EveryMachine, SpinsForATimeThatGrowsWithTheSteps) {
+  const auto least_s = [&](std::int64_t steps) {
+    double least = 1e9;
+    for (int repeat = 0; repeat < 5; ++repeat) least = std::min(least, machine->time([&](Stream stream) { machine->spin(steps, stream); }, true).time_s);
+    return least;
+  };
+  const double none = least_s(0), some = least_s(100'000), more = least_s(400'000);
+  EXPECT_GT(some - none, 100'000 * 1e-10) << "two dependent operations take more than 0.1 ns on any machine";
+  EXPECT_GT(more - none, 2 * (some - none));
+}
+
+TEST_P(EveryMachine, ClearsTheLowBitsOfEveryElementAndNoOthers) {
+  for (const Storage type : kStorages) {
+    const std::int64_t count = 300, size = size_of(type);
+    for (const int bits : {1, 5, 16}) {
+      const Buffer buffer(*machine, (count + 1) * size);
+      std::vector<std::uint8_t> bytes(static_cast<std::size_t>((count + 1) * size), 0xff), expected = bytes;
+      machine->upload(buffer.data(), bytes.data(), std::ssize(bytes));
+      machine->clear_low_bits(buffer.data(), count, type, bits, machine->stream());
+      machine->synchronise();
+      machine->download(bytes.data(), buffer.data(), std::ssize(bytes));
+      for (std::int64_t i = 0; i < count; ++i) {
+        const std::uint64_t left = ~std::uint64_t{0} << bits;
+        std::memcpy(expected.data() + i * size, &left, static_cast<std::size_t>(size));
+      }
+      EXPECT_EQ(bytes, expected) << to_string(type) << " " << bits;
+    }
   }
 }
 

@@ -77,6 +77,18 @@ PRNN_KERNEL differ_kernel(const unsigned char* a, const unsigned char* b, std::i
   if (found) atomic_or(differ, 1);
 }
 
+/// words of 16 bits, keep those of an element, low ones first: every word loses what its mask lacks; then thread 0 does steps multiply-adds, each waiting for the one before.
+struct Masks {
+  std::uint16_t of[4];
+};
+PRNN_KERNEL damage_kernel(std::uint16_t* words, std::int64_t count, Masks masks, int words_an_element, std::int64_t steps, float one, float* never_written) {
+  const std::int64_t me = block_index() * thread_count() + thread_index(), all = block_count() * thread_count();
+  for (std::int64_t i = me; i < count; i += all) words[i] &= masks.of[i % words_an_element];
+  float x = one;  // which the compiler does not know
+  for (std::int64_t i = me == 0 ? 0 : steps; i < steps; ++i) x = x * 0.5f + 0.5f;
+  if (x != 1) *never_written = x;
+}
+
 double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 double median(std::vector<double> values) {
@@ -201,6 +213,17 @@ class CudaMachine : public Machine {
     std::vector<double> samples_s(7);
     for (double& sample : samples_s) sample = time(replay, true).time_s;
     return as_recorded_s(median(samples_s) / launches);
+  }
+
+  void spin(std::int64_t steps, Stream stream) override {
+    launch(&damage_kernel, 1, kWarp, 0, stream, static_cast<std::uint16_t*>(nullptr), std::int64_t(0), Masks{}, 1, steps, 1.0f, reinterpret_cast<float*>(scratch_));
+  }
+  void clear_low_bits(void* data, std::int64_t elements, Storage type, int bits, Stream stream) override {
+    Masks masks{{0xffff, 0xffff, 0xffff, 0xffff}};
+    masks.of[0] = std::uint16_t(0xffff << bits);
+    const int words = int(size_of(type) / 2);
+    launch(&damage_kernel, 2 * attribute(cudaDevAttrMultiProcessorCount), kThreads, 0, stream, static_cast<std::uint16_t*>(data), elements * words, masks, words, std::int64_t(0),
+           1.0f, reinterpret_cast<float*>(scratch_));
   }
 
   std::optional<double> clock_mhz() override {

@@ -36,6 +36,8 @@ class HostMachine : public Machine {
 
   Sample time(const std::function<void(Stream)>& launch, bool queued) override;
   std::optional<double> time_graph(const std::function<void(Stream, int)>&, int) override { return std::nullopt; }
+  void spin(std::int64_t steps, Stream) override;
+  void clear_low_bits(void* data, std::int64_t elements, Storage type, int bits, Stream) override;
   std::optional<double> clock_mhz() override { return processor_clock_mhz(); }
   double copy_bytes_per_s() override;
   double launch_s() override;

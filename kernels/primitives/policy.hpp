@@ -215,6 +215,32 @@ constexpr AdjointShootingPolicy adjoint_shooting_policy(std::int64_t batch, std:
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Chained scan (op reduction): a block holds channels_a_block channels x the slots of a tile x kChainedSteps steps; the tiles of a team of blocks see each other
+
+struct ChainedPolicy {
+  int threads, channels_a_block, blocks_a_team;
+  bool operator==(const ChainedPolicy&) const = default;
+};
+
+inline constexpr int kMostChainedThreads = 256, kMostChainedChannels = 256;
+/// Steps a thread: their maps stay in registers, so that memory is read once; 80 registers leave every multiprocessor 768 threads, 96 KiB under way.
+PRNN_HD constexpr int chained_steps(int state, std::int64_t storage_bytes) {
+  if (storage_bytes == 8) return state >= 2 ? 2 : 8;
+  return state >= 2 ? 4 : 16;
+}
+
+/// Whole cache lines side by side, blocks no longer than the sequence. A team of at most 64 tiles: what a tile reads of the others is a fraction of itself, and the
+/// chain from team to team, some 2 us a link, is shorter than memory takes for that much. Few channels move little a step: their tiles are half as wide and
+/// twice as long.
+constexpr ChainedPolicy chained_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes) {
+  const std::int64_t widest = batch * hidden <= 256 && seq_len >= 1 << 16 ? 16 : storage_bytes == 2 ? 64 : 32;
+  const std::int64_t channels = std::min<std::int64_t>(power_of_two_from(batch * hidden), widest);
+  const std::int64_t threads = std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, chained_steps(state, storage_bytes))) * channels, 64, kMostChainedThreads);
+  const std::int64_t tile = threads / channels * chained_steps(state, storage_bytes);
+  return {int(threads), int(channels), int(std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, tile)), 1, 64))};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Overrides
 
 /// The problem's value for a key, else the shipped one. The value has been accepted by a *_why_not below.
@@ -315,6 +341,28 @@ inline std::string adjoint_shooting_why_not(const Problem& p) {
   if (p.iteration_limit) return "shooting has no iterations to limit";
   const std::string fault = shooting_cut_fault(p.policy);
   return fault.empty() ? reduction_why_not(p) : fault;
+}
+
+/// state: kState of the scan.
+inline ChainedPolicy chained_policy(const Problem& p, int state) {
+  const ChainedPolicy shipped = chained_policy(p.batch, p.hidden, p.seq_len, state, size_of(p.storage));
+  const int channels = chosen(p.policy, "channels_a_block", shipped.channels_a_block);
+  return {std::max(chosen(p.policy, "threads", shipped.threads), channels), channels, chosen(p.policy, "blocks_a_team", shipped.blocks_a_team)};
+}
+
+inline std::string chained_why_not(const Problem& p) {
+  if (p.iteration_limit) return "scan_chained has no iterations to limit";
+  std::string fault = policy_fault(
+      p.policy, "threads", [](std::int64_t n) { return is_power_of_two(n) && n >= 32 && n <= kMostChainedThreads; }, "must be 32, 64, 128 or 256");
+  if (fault.empty()) {
+    fault = policy_fault(
+        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChainedChannels; }, "must be a power of two up to 256");
+  }
+  if (fault.empty()) {
+    fault = policy_fault(
+        p.policy, "blocks_a_team", [](std::int64_t n) { return n >= 1 && n <= kMostTeamBlocks; }, "must be 1 to 1024");
+  }
+  return fault;
 }
 
 /// state: kState of the problem's cell.

@@ -31,12 +31,12 @@ constexpr const char* pass_of() {
 }
 }  // namespace detail
 
-/// Registers S<Cell, Storage> for every pair. S is a Run with a constructor (const Problem&, Machine&) and static members
+/// Registers S<Cell, Storage> for every pair of a list of cells and one of storage types. S is a Run with a constructor (const Problem&, Machine&) and static members
 /// kName, kIterates, kDeterministic, workspace_bytes(const Problem&) and why_not(const Problem&); kApproximates where gates may be approximate; kPass = "backward" for a solver of that pass.
-template <template <class, class> class S>
+template <class Cells, class Storages, template <class, class> class S>
 bool register_solver(const char* device) {
-  AllCells::for_each([&]<class Cell>() {
-    AllStorages::for_each([&]<class T>() {
+  Cells::for_each([&]<class Cell>() {
+    Storages::for_each([&]<class T>() {
       using Run = S<Cell, T>;
       solvers().push_back({Run::kName, device, Cell::name, storage_of<T>, detail::pass_of<Run>(), Run::kIterates, Run::kDeterministic, &detail::why_not<Run>, &Run::workspace_bytes,
                            [](const Problem& problem, Machine& machine) -> std::unique_ptr<prnn::Run> { return std::make_unique<Run>(problem, machine); }});
@@ -48,4 +48,6 @@ bool register_solver(const char* device) {
 }  // namespace prnn
 
 /// At the end of a solver file, inside its namespace. The object must not sit in a static library: the linker would drop it.
-#define PRNN_REGISTER_SOLVER(Template, device) [[maybe_unused]] static const bool registered_##Template = ::prnn::register_solver<Template>(device)
+#define PRNN_REGISTER_SOLVER(Template, device) [[maybe_unused]] static const bool registered_##Template = ::prnn::register_solver<::prnn::AllCells, ::prnn::AllStorages, Template>(device)
+/// The same for a solver of scans (op reduction).
+#define PRNN_REGISTER_SCAN_SOLVER(Template, device) [[maybe_unused]] static const bool registered_scan_##Template = ::prnn::register_solver<::prnn::AllScans, ::prnn::AllStorages, Template>(device)

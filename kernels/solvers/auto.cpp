@@ -1,6 +1,7 @@
 // auto.cpp: no kernel of its own: runs the solver of the problem's pass, with the policy, whose measured times (auto_table.inc, which the program
 // carries) promise the fastest launch at the problem's sizes. Pass both is a choice for each pass (both.cpp). Compiles and measures nothing at run
-// time; what it chose is Run::solver() and Run::policy().
+// time; what it chose is Run::solver() and Run::policy(). Op reduction needs no table: one
+// thread a channel is at memory's rate where there are enough channels for tiles of inputs, else scan_chained, and seq_fused on a CPU.
 //   tensors: the choice's
 //
 // To fit the table anew, from the root of the tree, on the machines whose times it is to hold (it is replaced whole):
@@ -15,6 +16,7 @@
 //   build/default/prnn_fit_auto --check --within 1.10 results/auto_unseen/*.jsonl
 #include "kernels/cells/all.hpp"
 #include "kernels/primitives/measured.hpp"
+#include "kernels/primitives/policy.hpp"
 
 namespace prnn {
 namespace {
@@ -40,6 +42,11 @@ struct Shipped {
 };
 
 Choice choice_for(const Problem& p, std::string_view device, const std::optional<GpuInfo>& gpu) {
+  if (p.op == "reduction") {
+    const bool wide = device == "cpu" || fused_policy(p).tiles;
+    const Solver* const solver = find_solver(wide ? "seq_fused" : "scan_chained", device, p);
+    return {solver, p, solver->why_not(p)};
+  }
   static const Shipped shipped;
   if (!shipped.fault.empty()) return {nullptr, p, shipped.fault};
   return choose(shipped.table, p, device, gpu);
@@ -97,21 +104,24 @@ std::unique_ptr<Run> prepare(const Problem& p, Machine& machine) {
 }
 
 template <std::size_t kDevice>
-bool register_for() {
-  AllCells::for_each([]<class Cell>() {
-    for (const Storage storage : kStorages) {
-      for (const char* pass : {"forward", "backward"}) {
-        solvers().push_back({.name = kName,
-                             .device = kDevices[kDevice],
-                             .cell = Cell::name,
-                             .storage = storage,
-                             .pass = pass,
-                             .why_not = &why_not<kDevice>,
-                             .workspace_bytes = &workspace_bytes<kDevice>,
-                             .prepare = &prepare<kDevice>});
-      }
+void register_for(const char* cell, std::initializer_list<const char*> passes) {
+  for (const Storage storage : kStorages) {
+    for (const char* pass : passes) {
+      solvers().push_back({.name = kName,
+                           .device = kDevices[kDevice],
+                           .cell = cell,
+                           .storage = storage,
+                           .pass = pass,
+                           .why_not = &why_not<kDevice>,
+                           .workspace_bytes = &workspace_bytes<kDevice>,
+                           .prepare = &prepare<kDevice>});
     }
-  });
+  }
+}
+template <std::size_t kDevice>
+bool register_for() {
+  AllCells::for_each([]<class Cell>() { register_for<kDevice>(Cell::name, {"forward", "backward"}); });
+  AllScans::for_each([]<class Scan>() { register_for<kDevice>(Scan::name, {"forward"}); });
   return true;
 }
 

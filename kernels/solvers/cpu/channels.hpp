@@ -15,7 +15,7 @@ namespace prnn::cpu {
 /// a [kWeights] of channel d and the state [kState] that channel (b, d) starts from, guarded (cell.hpp).
 template <class Cell, class T>
 void load_start(const Layout<Cell>& at, const RecurrenceTensors<T>& t, std::int64_t b, std::int64_t d, compute_t<T> (&a)[Cell::kWeights], compute_t<T> (&h)[Cell::kState]) {
-  for (int k = 0; k < Cell::kWeights; ++k) a[k] = to_compute(t.a[at.a(k, d)]);
+  for (int k = 0; k < Cell::kWeights; ++k) a[k] = k < kStoredWeights<Cell> ? to_compute(t.a[at.a(k, d)]) : compute_t<T>(0);
   for (int k = 0; k < Cell::kState; ++k) h[k] = t.h0[at.edge(b, k, d)];
   guard_start<Cell>(a, h);
 }

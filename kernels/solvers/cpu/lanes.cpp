@@ -141,11 +141,11 @@ int machine_vector_bytes() {
 
 Advance advance_of(std::string_view cell, Storage storage, bool products, int vector_bytes) {
   Advance found = nullptr;
-  AllCells::for_each([&]<class Cell>() {
+  with_recurrence(cell, [&]<class Cell>() {
     AllStorages::for_each([&]<class T>() {
-      if (cell != Cell::name || storage != storage_of<T>) return;
+      if (storage != storage_of<T>) return;
       if (!products) found = advance_for<false, Cell, T>(vector_bytes);
-      if constexpr (std::is_same_v<T, compute_t<T>>) {
+      if constexpr (std::is_same_v<T, compute_t<T>> && !is_scan<Cell>) {
         if (products) found = advance_for<true, Cell, T>(vector_bytes);
       }
     });

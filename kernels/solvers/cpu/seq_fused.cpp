@@ -45,6 +45,7 @@ class SeqFused final : public Run {
 };
 
 PRNN_REGISTER_SOLVER(SeqFused, "cpu");
+PRNN_REGISTER_SCAN_SOLVER(SeqFused, "cpu");
 
 }  // namespace
 }  // namespace prnn::cpu

@@ -2,7 +2,7 @@
 //   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D] -> h [B, L, kState, D], last [B, kState, D]
 // Danieli et al. 2025 (arXiv:2510.21450), eq. 2.1 and A.1, as newton_fused.cu, with the whole sequence as one tile.
 //
-// CUB scans contiguous memory, so the maps are transposed to [B D, L] through shared memory, and all channels are one scan of B D L elements:
+// CUB scans contiguous memory (device_scan.cuh), so the maps are transposed to [B D, L] through shared memory, and all channels are one scan of B D L elements:
 // an element that starts a channel carries a flag, and the operator forgets what came before it. The iterate stays in a workspace in
 // compute type; the stored h is rounded once, at the end. CUB's order of operations varies from run to run: not deterministic.
 //
@@ -12,27 +12,16 @@
 #include <map>
 
 #include "kernels/fault.hpp"
-#include "kernels/primitives/affine.hpp"
 #include "kernels/primitives/channel.cuh"
+#include "kernels/primitives/device_scan.cuh"
 #include "kernels/primitives/policy.hpp"
 #include "kernels/primitives/register.hpp"
-#include "kernels/primitives/scan.cuh"
-
-#if defined(__CUDACC__)
-#include <cub/device/device_scan.cuh>
-#endif
 
 namespace prnn::PRNN_BACKEND {
 
 inline constexpr int kMostSolves = 256;
 inline constexpr int kUnfusedTraced = 64;  // iterates whose residual and step a trace keeps
 inline constexpr int kElementwiseThreads = 256;
-// A transposing block: 32 channels x 8 rows of threads, 16 steps of each channel.
-inline constexpr int kTileChannels = 32, kTileSteps = 16, kTileRows = 8;
-
-/// An element of the scan over all channels.
-template <class C, int K>
-using Element = Segmented<Affine<C, K>>;
 
 /// The one that decides whether to go on reads and writes this; so does outcome().
 struct UnfusedStatus {
@@ -42,13 +31,13 @@ struct UnfusedStatus {
   int converged;
 };
 
-/// Everything the kernels work on; plain pointers.
-template <class Cell, class T>
+/// Everything the kernels work on; plain pointers. They wait for memory, most of it in compute type, so storage is a type that they see when they run: a branch
+/// that all threads take alike.
+template <class Cell, class C>
 struct Unfused {
-  using C = compute_t<T>;
   static constexpr int K = Cell::kState;
   Layout<Cell> at;
-  RecurrenceTensors<T> tensors;
+  StoredRecurrence<C> tensors;
   C* iterate;               // [B, L, kState, D]
   Element<C, K>* elements;  // [B D, L]
   std::int64_t* first_bad;  // [B D]: first step that is not finite; beyond the last: none
@@ -58,62 +47,29 @@ struct Unfused {
   double* trace;  // [2, kUnfusedTraced] or null
 };
 
-#if defined(__CUDACC__)
-template <class E>
-std::int64_t scan_bytes(std::int64_t count) {
-  std::size_t bytes = 0;
-  PRNN_CUDA(cub::DeviceScan::InclusiveScan(nullptr, bytes, static_cast<E*>(nullptr), static_cast<E*>(nullptr), ComposeSegments{}, count));
-  return std::int64_t(bytes);
-}
-template <class E>
-void scan(void* workspace, std::int64_t workspace_bytes, E* elements, std::int64_t count, Stream stream) {
-  std::size_t bytes = std::size_t(workspace_bytes);
-  PRNN_CUDA(cub::DeviceScan::InclusiveScan(workspace, bytes, elements, elements, ComposeSegments{}, count, static_cast<cudaStream_t>(stream)));
-}
-inline constexpr int kScanLaunches = 2;
-#else
-// Emulated: one thread, in order.
-template <class E>
-std::int64_t scan_bytes(std::int64_t) {
-  return 1;
-}
-template <class E>
-PRNN_KERNEL scan_kernel(E* elements, std::int64_t count) {
-  for (std::int64_t i = 1; i < count; ++i) {
-    const E both = ComposeSegments{}(elements[i - 1], elements[i]);
-    elements[i] = both;
-  }
-}
-template <class E>
-void scan(void*, std::int64_t, E* elements, std::int64_t count, Stream stream) {
-  launch(&scan_kernel<E>, 1, 1, 0, stream, elements, count);
-}
-inline constexpr int kScanLaunches = 1;
-#endif
-
 /// f(0, u_l) -> h [kState]. Returns whether the inputs are finite.
-template <class Cell, class T>
-PRNN_DEVICE bool guess(const Unfused<Cell, T>& w, std::int64_t b, std::int64_t l, std::int64_t d, compute_t<T> (&h)[Cell::kState]) {
-  compute_t<T> a[Cell::kWeights], u[Cell::kInputs];
-  const compute_t<T> zero[Cell::kState] = {};
+template <class Cell, class C>
+PRNN_DEVICE bool guess(const Unfused<Cell, C>& w, std::int64_t b, std::int64_t l, std::int64_t d, C (&h)[Cell::kState]) {
+  C a[Cell::kWeights], u[Cell::kInputs];
+  const C zero[Cell::kState] = {};
   load_weights(w.at, w.tensors.a, d, a);
-  load_inputs<Cell>(w.tensors.u + w.at.u(b, l, 0, d), w.at.hidden, u);
+  load_inputs<Cell>(w.tensors.u, w.at.u(b, l, 0, d), w.at.hidden, u);
   guard_inputs<Cell>(u);
   Cell::step(zero, a, u, h);
   return is_finite(u[0]);
 }
 
 /// A thread a step of a channel: the guess, a clean status, and the channels' first non-finite inputs, 0 where weights or h0 are not finite.
-template <class Cell, class T>
-PRNN_KERNEL guess_kernel(Unfused<Cell, T> w) {
+template <class Cell, class C>
+PRNN_KERNEL guess_kernel(Unfused<Cell, C> w) {
   const std::int64_t position = block_index() * thread_count() + thread_index(), d = position % w.at.hidden, row = position / w.at.hidden;
   const std::int64_t b = row / w.at.seq_len, l = row % w.at.seq_len;
   if (b >= w.at.batch) return;
   if (position == 0) *w.status = {kNowhere, 0, -1, 0};
-  compute_t<T> h[Cell::kState];
+  C h[Cell::kState];
   bool good = true;
   if (l == 0) {
-    compute_t<T> a[Cell::kWeights];
+    C a[Cell::kWeights];
     load_weights(w.at, w.tensors.a, d, a);
     load_start(w.at, w.tensors, b, d, a, h);
     good = all_finite(h);
@@ -122,43 +78,9 @@ PRNN_KERNEL guess_kernel(Unfused<Cell, T> w) {
   PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) w.iterate[w.at.h(b, l, i, d)] = h[i];
 }
 
-/// Where a transposing block works, and what a thread does in it: steps with the channel fastest on one side, with the step fastest on the other.
-template <class Cell>
-struct TransposedTile {
-  Layout<Cell> at;
-  std::int64_t b, first_l, first_d;
-
-  static std::int64_t blocks(const Layout<Cell>& at) { return at.batch * ceil_div(at.seq_len, kTileSteps) * ceil_div(at.hidden, kTileChannels); }
-  PRNN_DEVICE explicit TransposedTile(const Layout<Cell>& layout) : at(layout) {
-    const std::int64_t across = ceil_div(at.hidden, kTileChannels), along = ceil_div(at.seq_len, kTileSteps), row = block_index() / across;
-    first_d = block_index() % across * kTileChannels;
-    first_l = row % along * kTileSteps;
-    b = row / along;
-  }
-  /// f(slot in shared memory, l, d) for this thread's steps; neighbouring threads are neighbouring channels.
-  template <class F>
-  PRNN_DEVICE void for_each_channel_fastest(F&& f) const {
-    const std::int64_t c = thread_index() % kTileChannels, d = first_d + c;
-    for (int s = thread_index() / kTileChannels; s < kTileSteps; s += kTileRows) {
-      if (d < at.hidden && first_l + s < at.seq_len) f(int(c) * kPitch + s, first_l + s, d);
-    }
-  }
-  /// f(slot, l, d); neighbouring threads are neighbouring steps.
-  template <class F>
-  PRNN_DEVICE void for_each_step_fastest(F&& f) const {
-    const int s = thread_index() % kTileSteps;
-    for (int c = thread_index() / kTileSteps; c < kTileChannels; c += kTileChannels * kTileRows / kTileSteps) {
-      if (first_d + c < at.hidden && first_l + s < at.seq_len) f(c * kPitch + s, first_l + s, first_d + c);
-    }
-  }
-  static constexpr int kPitch = kTileSteps + 1;  // odd: a column of the tile lies in different banks
-  static constexpr int kSlots = kTileChannels * kPitch;
-};
-
 /// Maps (J, r) at the current iterate -> elements. k: the iterate's number, -1: from status. checked: test the residual.
-template <class Cell, class T>
-PRNN_KERNEL assemble_kernel(Unfused<Cell, T> w, int k, bool checked) {
-  using C = compute_t<T>;
+template <class Cell, class C>
+PRNN_KERNEL assemble_kernel(Unfused<Cell, C> w, int k, bool checked) {
   constexpr int K = Cell::kState;
   const TransposedTile<Cell> tile(w.at);
   auto* const slots = shared_memory<Element<C, K>>();
@@ -168,7 +90,7 @@ PRNN_KERNEL assemble_kernel(Unfused<Cell, T> w, int k, bool checked) {
     C a[Cell::kWeights], u[Cell::kInputs], f[K];
     State<C, K> before, h;
     load_weights(w.at, w.tensors.a, d, a);
-    load_inputs<Cell>(w.tensors.u + w.at.u(tile.b, l, 0, d), w.at.hidden, u);
+    load_inputs<Cell>(w.tensors.u, w.at.u(tile.b, l, 0, d), w.at.hidden, u);
     PRNN_UNROLL for (int i = 0; i < K; ++i) {
       before.x[i] = l == 0 ? PRNN_FAULT(26, w.tensors.h0[w.at.edge(tile.b, i, d)], C(0)) : w.iterate[w.at.h(tile.b, l - 1, i, d)];
       h.x[i] = w.iterate[w.at.h(tile.b, l, i, d)];
@@ -197,9 +119,8 @@ PRNN_KERNEL assemble_kernel(Unfused<Cell, T> w, int k, bool checked) {
 }
 
 /// h += dh from the scanned elements. number: of the iterate that it makes, -1: from status, and only unfinished channels move.
-template <class Cell, class T>
-PRNN_KERNEL update_kernel(Unfused<Cell, T> w, int number) {
-  using C = compute_t<T>;
+template <class Cell, class C>
+PRNN_KERNEL update_kernel(Unfused<Cell, C> w, int number) {
   constexpr int K = Cell::kState;
   const TransposedTile<Cell> tile(w.at);
   auto* const slots = shared_memory<State<C, K>>();
@@ -244,14 +165,14 @@ PRNN_KERNEL decide_kernel(UnfusedStatus* status, LoopHandle loop) {
 }
 
 /// The iterate, rounded once -> h, last.
-template <class Cell, class T>
-PRNN_KERNEL store_kernel(Unfused<Cell, T> w) {
+template <class Cell, class C>
+PRNN_KERNEL store_kernel(Unfused<Cell, C> w) {
   const std::int64_t position = block_index() * thread_count() + thread_index(), d = position % w.at.hidden, row = position / w.at.hidden;
   const std::int64_t b = row / w.at.seq_len, l = row % w.at.seq_len;
   if (b >= w.at.batch) return;
   const std::int64_t bad = w.first_bad[b * w.at.hidden + d];
-  compute_t<T> h[Cell::kState];
-  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) h[i] = l < bad ? w.iterate[w.at.h(b, l, i, d)] : not_a_number<compute_t<T>>();
+  C h[Cell::kState];
+  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) h[i] = l < bad ? w.iterate[w.at.h(b, l, i, d)] : not_a_number<C>();
   store_step(w.at, w.tensors, b, l, d, h);
   if (l + 1 == w.at.seq_len) store_last(w.at, w.tensors, b, d, h);
   if (l == bad) atomic_min(&w.status->nonfinite, position);
@@ -274,9 +195,9 @@ class NewtonUnfused final : public Run {
   NewtonUnfused(const Problem& p, Machine& machine) : NewtonUnfused(p, machine, Sizes(p)) {}
 
   int launches() const override {
-    const int around = 2;                               // guess, store
-    if (limit_ < 0) return around + 5 + kScanLaunches;  // as recorded: assemble and decide before the loop, then scan, update, assemble, decide in it
-    return around + limit_ * (2 + kScanLaunches);
+    const int around = 2;                                             // guess, store
+    if (limit_ < 0) return around + 5 + DeviceScan<C, K>::kLaunches;  // as recorded: assemble and decide before the loop, then scan, update, assemble, decide in it
+    return around + limit_ * (2 + DeviceScan<C, K>::kLaunches);
   }
   bool capturable() const override { return limit_ >= 0; }
   void launch(const Tensors& tensors, Stream stream) override { solve(tensors, stream, nullptr); }
@@ -312,7 +233,7 @@ class NewtonUnfused final : public Run {
       elements = count * std::int64_t(sizeof(Element<C, K>));
       first_bad = at.channels() * std::int64_t(sizeof(std::int64_t));
       failed = at.channels() * std::int64_t(sizeof(int));
-      scan = scan_bytes<Element<C, K>>(count);
+      scan = DeviceScan<C, K>::bytes(count);
     }
   };
 
@@ -330,9 +251,9 @@ class NewtonUnfused final : public Run {
         trace_(machine, kTraceBytes) {}
 
   void solve(const Tensors& tensors, Stream stream, double* trace) {
-    const RecurrenceTensors<T> t(tensors);
+    const StoredRecurrence<C> t(tensors);
     traced_ = trace != nullptr;
-    const Unfused<Cell, T> w{.at = at_,
+    const Unfused<Cell, C> w{.at = at_,
                              .tensors = t,
                              .iterate = iterate_.template as<C>(),
                              .elements = elements_.template as<Element<C, K>>(),
@@ -354,7 +275,7 @@ class NewtonUnfused final : public Run {
         assemble(w, s, -1);
         decide(w, s, loop);
       };
-      loops_.try_emplace({t.u, t.a, t.h0, t.h, t.last, trace}, prologue, body).first->second.launch(stream);
+      loops_.try_emplace({t.u.data, t.a.data, t.h0, t.h.data, t.last, trace}, prologue, body).first->second.launch(stream);
     } else {
       begin(w, stream);
       for (int k = 0; k < limit_; ++k) {
@@ -364,28 +285,28 @@ class NewtonUnfused final : public Run {
       }
       if (trace) assemble(w, stream, limit_);
     }
-    elementwise(&store_kernel<Cell, T>, w, stream, at_.channels() * at_.seq_len);
+    elementwise(&store_kernel<Cell, C>, w, stream, at_.channels() * at_.seq_len);
   }
 
-  void elementwise(void (*kernel)(Unfused<Cell, T>), const Unfused<Cell, T>& w, Stream stream, std::int64_t count) {
+  void elementwise(void (*kernel)(Unfused<Cell, C>), const Unfused<Cell, C>& w, Stream stream, std::int64_t count) {
     prnn::PRNN_BACKEND::launch(kernel, ceil_div(count, kElementwiseThreads), kElementwiseThreads, 0, stream, w);
   }
-  void begin(const Unfused<Cell, T>& w, Stream stream) {
+  void begin(const Unfused<Cell, C>& w, Stream stream) {
     fill_async(w.first_bad, 0x7f, first_bad_.bytes(), stream);  // beyond any step
     fill_async(w.failed, 0xff, failed_.bytes(), stream);        // -1
     fill_async(w.unfinished, 0xff, unfinished_.bytes(), stream);
-    elementwise(&guess_kernel<Cell, T>, w, stream, at_.channels() * at_.seq_len);
+    elementwise(&guess_kernel<Cell, C>, w, stream, at_.channels() * at_.seq_len);
   }
-  void assemble(const Unfused<Cell, T>& w, Stream stream, int number) {
-    prnn::PRNN_BACKEND::launch(&assemble_kernel<Cell, T>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(Element<C, K>),
+  void assemble(const Unfused<Cell, C>& w, Stream stream, int number) {
+    prnn::PRNN_BACKEND::launch(&assemble_kernel<Cell, C>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(Element<C, K>),
                                stream, w, number, limit_ < 0);
   }
-  void update(const Unfused<Cell, T>& w, Stream stream, int number) {
-    prnn::PRNN_BACKEND::launch(&update_kernel<Cell, T>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(State<C, K>), stream, w,
+  void update(const Unfused<Cell, C>& w, Stream stream, int number) {
+    prnn::PRNN_BACKEND::launch(&update_kernel<Cell, C>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(State<C, K>), stream, w,
                                number);
   }
-  void scan(const Unfused<Cell, T>& w, Stream stream) { prnn::PRNN_BACKEND::scan(scan_.data(), scan_.bytes(), w.elements, at_.channels() * at_.seq_len, stream); }
-  void decide(const Unfused<Cell, T>& w, Stream stream, LoopHandle loop) { prnn::PRNN_BACKEND::launch(&decide_kernel, 1, 1, 0, stream, w.status, loop); }
+  void scan(const Unfused<Cell, C>& w, Stream stream) { DeviceScan<C, K>::run(scan_.data(), scan_.bytes(), w.elements, at_.channels() * at_.seq_len, stream); }
+  void decide(const Unfused<Cell, C>& w, Stream stream, LoopHandle loop) { prnn::PRNN_BACKEND::launch(&decide_kernel, 1, 1, 0, stream, w.status, loop); }
 
   const Layout<Cell> at_;
   const int limit_;  // linear solves, -1: adaptive

@@ -1,6 +1,6 @@
 // seq_fused.cu: one thread a channel, the whole sequence in one launch: the baseline that a parallel solver has to beat.
 //   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D] -> h [B, L, kState, D], last [B, kState, D]
-// h_l = f(h_{l-1}, u_l), Danieli et al. 2025 (arXiv:2510.21450), eq. 2.1. Time-fused kernels of this kind: haste's IndRNN, FLA's HGRN.
+// h_l = f(h_{l-1}, u_l), Danieli et al. 2025 (arXiv:2510.21450), eq. 2.1. Of a scan (op reduction) only tiles, or words a thread: it is a yardstick. Time-fused kernels of this kind: haste's IndRNN, FLA's HGRN.
 #include "kernels/cells/approximated.hpp"
 #include "kernels/fault.hpp"
 #include "kernels/primitives/stream.cuh"
@@ -60,7 +60,7 @@ class SeqFused final : public SequentialRun<Cell, T> {
   }
 
   SeqFused(const Problem& p, Machine& machine)
-      : SequentialRun<Cell, T>(p, machine, fused_policy(p).threads, stream_shape<T>(p.hidden, kWarp).channels_a_thread),
+      : SequentialRun<Cell, T>(p, machine, fused_policy(p).threads, is_scan<Cell> ? 1 : stream_shape<T>(p.hidden, kWarp).channels_a_thread),
         tiles_(fused_policy(p).tiles && is_hopper(machine)),
         approximate_(p.gates == "approx") {}
   Policy policy() const override { return {{"threads", this->threads_}, {"tiles", tiles_}, {"prefetch", tiles_ ? kTilePrefetch : kMostPrefetch<T>}}; }
@@ -76,7 +76,8 @@ class SeqFused final : public SequentialRun<Cell, T> {
       if constexpr (std::is_same_v<T, float>) {
         if (tiles_) return launch_with.template operator()<TileStream<Gated>>(TileStream<Gated>::source(at, t.u, this->threads_));
       }
-      with_shape<T>(stream_shape<T>(at.hidden, kWarp), [&]<int V, bool kChunks>() { launch_with.template operator()<InputStream<Gated, T, V, kChunks>>(t.u); });
+      if constexpr (is_scan<Cell>) launch_with.template operator()<InputStream<Gated, T, 1, false>>(t.u);
+      else with_shape<T>(stream_shape<T>(at.hidden, kWarp), [&]<int V, bool kChunks>() { launch_with.template operator()<InputStream<Gated, T, V, kChunks>>(t.u); });
     });
   }
 
@@ -86,5 +87,6 @@ class SeqFused final : public SequentialRun<Cell, T> {
 };
 
 PRNN_REGISTER_SOLVER(SeqFused, kDevice);
+PRNN_REGISTER_SCAN_SOLVER(SeqFused, kDevice);
 
 }  // namespace prnn::PRNN_BACKEND

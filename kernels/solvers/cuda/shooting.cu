@@ -325,7 +325,7 @@ class Shooting final : public Run {
   template <class F>
   static void with_inputs(const Plan& plan, F&& f) {
     with_shape<T>(plan.shape, [&]<int V, bool kChunks>() {
-      if constexpr (kChunks && kMostPrefetch < T >> 16) {
+      if constexpr (kChunks && shooting_has_prefetch(16, K, sizeof(T))) {
         if (plan.policy.prefetch == 16) return f.template operator()<V, true, 16>();
       }
       f.template operator()<V, kChunks, kMostPrefetch<T>>();

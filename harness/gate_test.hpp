@@ -1,0 +1,55 @@
+// gate_test.hpp: small records to hold against each other.
+#pragma once
+
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "harness/gate.hpp"
+
+namespace prnn::testing {
+
+/// An ok row with the samples given, seconds.
+inline CaseRecord row_of(const std::string& case_id, std::vector<double> samples_s) {
+  CaseRecord row;
+  row.case_id = row.group_id = case_id;
+  row.device = "cpu", row.solver = "seq_fused", row.suite = "s";
+  row.status = Status::ok;
+  row.error.emplace().test_ratio = 1;
+  row.iterations = 5, row.rounds = 0;
+  row.samples_s = std::move(samples_s);
+  return row;
+}
+
+inline RecordFile file_of(const std::string& path, std::vector<CaseRecord> rows) {
+  RecordFile file{.path = path, .rows = std::move(rows)};
+  file.head.fingerprint = "here", file.head.suite_sha256 = "suite", file.head.commit = "c0ffee";
+  file.head.copy_bytes_per_s = 1e10;
+  for (std::size_t i = 0; i < file.rows.size(); ++i) file.row_of[file.rows[i].case_id] = i;
+  return file;
+}
+
+/// A process of a build: its luck for one case, then the samples that it takes, in units of the case's time.
+struct Simulated {
+  std::function<double(std::mt19937_64&)> luck, sample;
+  int samples = 1;
+};
+
+inline Simulated normal_noise(double luck, double sample, int samples) {
+  return {[luck](std::mt19937_64& random) { return std::exp(std::normal_distribution<double>(0, luck)(random)); },
+          [sample](std::mt19937_64& random) { return std::exp(std::normal_distribution<double>(0, sample)(random)); }, samples};
+}
+
+inline RecordFile simulated(const Simulated& law, int cases, double factor, std::mt19937_64& random) {
+  std::vector<CaseRecord> rows;
+  for (int i = 0; i < cases; ++i) {
+    const double luck = law.luck(random);
+    std::vector<double> samples;
+    for (int k = 0; k < law.samples; ++k) samples.push_back(1e-4 * factor * luck * law.sample(random));
+    rows.push_back(row_of("case" + std::to_string(i), samples));
+  }
+  return file_of("simulated", std::move(rows));
+}
+
+}  // namespace prnn::testing

@@ -1,0 +1,151 @@
+// power.cpp: see power.hpp.
+#include "harness/power.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "harness/record.hpp"
+
+namespace prnn {
+namespace {
+
+constexpr double kTail = 0.05;
+constexpr const char* kNone = "none";
+constexpr double kClasses_s[] = {10e-6, 50e-6};  // launches shorter than, shorter than, and the rest
+constexpr const char* kClassNames[] = {"below 10 us", "10 to 50 us", "50 us and more"};
+
+/// P(at most `seen` of `trials`) at this rate.
+double at_most(std::int64_t seen, std::int64_t trials, double rate) {
+  if (rate <= 0) return 1;
+  if (rate >= 1) return seen >= trials ? 1 : 0;
+  double sum = 0;
+  const double n = static_cast<double>(trials);
+  for (std::int64_t i = 0; i <= seen; ++i) {
+    const double k = static_cast<double>(i);
+    sum += std::exp(std::lgamma(n + 1) - std::lgamma(k + 1) - std::lgamma(n - k + 1) + k * std::log(rate) + (n - k) * std::log1p(-rate));
+  }
+  return std::min(sum, 1.0);
+}
+
+bool is_slowdown(const std::string& damage) { return damage.starts_with("slowdown="); }
+
+/// As many digits as tell anything.
+Json rounded(const Json& number) { return number.is_null() ? number : Json(std::stod(fmt::format("{:.4g}", number.get<double>()))); }
+
+/// Whether a case is of the solver that the damage names, or the damage names none.
+bool is_damaged(const Trial::Case& c, const std::string& damage) {
+  const std::size_t colon = damage.find(':');
+  if (colon == std::string::npos) return true;
+  const std::string solver = damage.substr(colon + 1);
+  return (c.case_id + "/").find("/" + solver + "/") != std::string::npos;
+}
+
+}  // namespace
+
+double rate_at_most(std::int64_t seen, std::int64_t trials) {
+  double low = 0, high = 1;
+  for (int i = 0; i < 60; ++i) {
+    const double rate = (low + high) / 2;
+    (at_most(seen, trials, rate) > kTail ? low : high) = rate;
+  }
+  return seen == trials ? 1 : high;
+}
+
+double rate_at_least(std::int64_t seen, std::int64_t trials) { return 1 - rate_at_most(trials - seen, trials); }
+
+Json trial_line(const std::string& damage, std::int64_t number, const std::string& gate_json) {
+  const Json said = Json::parse(gate_json, nullptr, false);
+  try {
+    Json line{{"damage", damage}, {"number", number}, {"exit_code", said.at("exit_code").get<int>()}, {"cases", Json::array()}, {"inputs", Json::array()}};
+    std::int64_t passed = 0;
+    for (const Json& c : said.at("verdicts").at(0).at("cases")) {
+      passed += c.at("finding") == "pass";
+      if (damage == kNone && c.at("finding") == "pass") continue;  // hundreds of lines of them would say nothing
+      Json row{{"case_id", c.at("case_id")}, {"finding", c.at("finding")}, {"baseline_s", rounded(c.at("baseline_s"))}, {"runs", c.at("runs")}};
+      for (const Json& compared : c.at("compared")) {
+        if (compared.at("metric") != "time") continue;
+        for (const char* field : {"ratio", "ci95_low", "ci95_high", "enforced"}) row[field] = rounded(compared.at(field));
+      }
+      line["cases"].push_back(std::move(row));
+    }
+    for (const Json& input : said.at("inputs")) {
+      if (input.at("role") != "calibration") line["inputs"].push_back({{"role", input.at("role")}, {"sha256", input.at("sha256")}});
+    }
+    line["passed"] = passed;
+    return line;
+  } catch (const Json::exception&) {
+    throw BadInput("standard input: expected what prnn gate --json says");
+  }
+}
+
+std::vector<Trial> read_trials(const std::string& path) {
+  std::ifstream stream(path);
+  if (!stream) throw BadInput(path + ": no such file; expected the verdicts of harness/power_study.sh");
+  std::vector<Trial> trials;
+  int number = 0;
+  for (std::string text; std::getline(stream, text);) {
+    ++number;
+    const Json line = Json::parse(text, nullptr, false);
+    try {
+      Trial trial{line.at("damage").get<std::string>(), line.at("number").get<std::int64_t>(), line.at("exit_code").get<int>(), {}};
+      for (const Json& c : line.at("cases")) {
+        trial.cases.push_back({c.at("case_id").get<std::string>(), c.at("finding").get<std::string>(), c.at("baseline_s").is_null() ? 0 : c.at("baseline_s").get<double>()});
+      }
+      trials.push_back(std::move(trial));
+    } catch (const Json::exception&) {
+      throw BadInput(fmt::format("{}:{}: expected a verdict as harness/power_study.sh writes it", path, number));
+    }
+  }
+  return trials;
+}
+
+std::vector<Rate> rates(const std::vector<Trial>& trials) {
+  std::map<std::string, std::vector<const Trial*>> by_damage;
+  for (const Trial& trial : trials) by_damage[trial.damage].push_back(&trial);
+  std::vector<Rate> list;
+  for (const auto& [damage, of_damage] : by_damage) {
+    const auto count = [&, &of = of_damage](auto&& seen) {
+      return static_cast<std::int64_t>(std::count_if(of.begin(), of.end(), [&](const Trial* trial) { return seen(*trial); }));
+    };
+    const auto failed = [](const Trial& trial) { return trial.exit_code != 0 && trial.exit_code != 4; };
+    const std::int64_t all = std::ssize(of_damage);
+    if (damage == kNone) {
+      list.push_back({damage, "gates that fail", count(failed), all});
+      list.push_back({damage, "gates that stay inconclusive", count([](const Trial& trial) { return trial.exit_code == 4; }), all});
+    } else if (!is_slowdown(damage)) {
+      list.push_back({damage, "gates that fail", count(failed), all});
+    } else {
+      Rate classes[3];
+      for (const Trial* trial : of_damage) {
+        for (const Trial::Case& c : trial->cases) {
+          if (c.baseline_s <= 0 || !is_damaged(c, damage)) continue;
+          Rate& rate = classes[c.baseline_s < kClasses_s[0] ? 0 : c.baseline_s < kClasses_s[1] ? 1 : 2];
+          rate.trials += 1;
+          rate.seen += c.finding == "slower";
+        }
+      }
+      for (int i = 0; i < 3; ++i) {
+        if (classes[i].trials > 0) list.push_back({damage, fmt::format("cases called slower, {}", kClassNames[i]), classes[i].seen, classes[i].trials});
+      }
+    }
+  }
+  return list;
+}
+
+std::string table_of(const std::vector<Rate>& list) {
+  std::string text = "| damage | | seen | of | rate | with 95 % confidence |\n|---|---|---|---|---|---|\n";
+  for (const Rate& rate : list) {
+    const bool wanted = rate.damage != kNone;
+    const double bound = wanted ? rate_at_least(rate.seen, rate.trials) : rate_at_most(rate.seen, rate.trials);
+    text += fmt::format("| {} | {} | {} | {} | {:.2f} % | {} {:.2f} % |\n", rate.damage, rate.what, rate.seen, rate.trials,
+                        100 * static_cast<double>(rate.seen) / static_cast<double>(rate.trials), wanted ? "at least" : "at most", 100 * bound);
+  }
+  return text;
+}
+
+}  // namespace prnn

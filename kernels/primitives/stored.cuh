@@ -1,0 +1,74 @@
+// stored.cuh: numbers whose storage type is known when a kernel runs: one kernel for all types that are computed in C, where time is not in its arithmetic.
+#pragma once
+
+#include "kernels/primitives/channel.cuh"
+
+namespace prnn::PRNN_BACKEND {
+
+/// Numbers in global memory, stored in `storage`, whose compute type is C.
+template <class C>
+struct Stored {
+  void* data;
+  Storage storage;
+
+  /// Of read-only data.
+  PRNN_DEVICE C at(std::int64_t i) const {
+    if constexpr (std::is_same_v<C, double>) {
+      return load(static_cast<const double*>(data) + i);
+    } else {
+      if (storage == Storage::f32) return load(static_cast<const float*>(data) + i);
+      if (storage == Storage::bf16) return load(static_cast<const Bf16*>(data) + i);
+      return load(static_cast<const F16*>(data) + i);
+    }
+  }
+  /// One rounding.
+  PRNN_DEVICE void put(std::int64_t i, C x) const {
+    if constexpr (std::is_same_v<C, double>) {
+      store(static_cast<double*>(data) + i, x);
+    } else {
+      if (storage == Storage::f32) return store(static_cast<float*>(data) + i, x);
+      if (storage == Storage::bf16) return store(static_cast<Bf16*>(data) + i, x);
+      store(static_cast<F16*>(data) + i, x);
+    }
+  }
+};
+
+/// Pointers of one problem (RecurrenceTensors) of any storage type whose compute type is C.
+template <class C>
+struct StoredRecurrence {
+  Stored<C> u, a, h;  // a.data null: there are no weights
+  const C* h0;
+  C* last;
+
+  explicit StoredRecurrence(const Tensors& t)
+      : u(stored(t, "u")), a(t.find("a") ? stored(t, "a") : Stored<C>{nullptr, u.storage}), h(stored(t, "h")), h0(t.data<C>("h0")), last(t.data<C>("last")) {}
+
+ private:
+  static Stored<C> stored(const Tensors& t, const char* name) { return {t.at(name).data, t.at(name).spec.type}; }
+};
+
+template <class Cell, class C>
+PRNN_DEVICE void load_weights(const Layout<Cell>& at, const Stored<C>& weights, std::int64_t d, C (&a)[Cell::kWeights]) {
+  PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) a[k] = k < kStoredWeights<Cell> ? weights.at(at.a(k, d)) : C(0);
+}
+/// u [kInputs] of one step, input 0 at `first`; not yet guarded.
+template <class Cell, class C>
+PRNN_DEVICE void load_inputs(const Stored<C>& inputs, std::int64_t first, std::int64_t hidden, C (&u)[Cell::kInputs]) {
+  PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[k] = inputs.at(first + k * hidden);
+}
+/// As for RecurrenceTensors.
+template <class Cell, class C>
+PRNN_DEVICE void load_start(const Layout<Cell>& at, const StoredRecurrence<C>& t, std::int64_t b, std::int64_t d, const C (&a)[Cell::kWeights], C (&h)[Cell::kState]) {
+  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) h[i] = load(t.h0 + at.edge(b, i, d));
+  guard_start<Cell>(a, h);
+}
+template <class Cell, class C>
+PRNN_DEVICE void store_step(const Layout<Cell>& at, const StoredRecurrence<C>& t, std::int64_t b, std::int64_t l, std::int64_t d, const C (&h)[Cell::kState]) {
+  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) t.h.put(at.h(b, l, i, d), h[i]);
+}
+template <class Cell, class C>
+PRNN_DEVICE void store_last(const Layout<Cell>& at, const StoredRecurrence<C>& t, std::int64_t b, std::int64_t d, const C (&h)[Cell::kState]) {
+  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) t.last[at.edge(b, i, d)] = h[i];
+}
+
+}  // namespace prnn::PRNN_BACKEND
