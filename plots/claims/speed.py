@@ -9,6 +9,7 @@ AGAINST_LINEAR = {("gru_diag", "newton_unfused"): 1.2, ("lstm_cifg_diag", "newto
 UNFUSED_GRU_WINS_FROM = 2**12
 FRAMEWORK_NEWTON = "torch_newton"
 LOOPS = e.FRAMEWORK_LOOPS["forward"]
+PEERS = "harness/peers/run.py suites/peers{}.toml"  # makes the rows of a framework, by pass
 
 
 def best_ratios(evidence, baseline):
@@ -43,7 +44,8 @@ def c01(evidence):
     said = lambda baseline: (" and ".join(f"{p['value']:.3g}" for p in tried[baseline]) + f" times against {baseline}") if baseline in tried else f"no rows of {baseline}"
     reason = f"{'holds against a weak baseline alone: ' if weak else ''}{said(decisive)}"
     others = [baseline for baseline in ["seq_stepwise", *LOOPS, "seq_fused"] if baseline != decisive]
-    return e.finding([p for parts in tried.values() for p in parts], f"{reason}; {', '.join(map(said, others))}", weak_baseline=weak)
+    how = "" if set(LOOPS) & set(tried) else f" ({PEERS.format('')} makes them)"
+    return e.finding([p for parts in tried.values() for p in parts], f"{reason}; {', '.join(map(said, others))}{how}", weak_baseline=weak)
 
 
 def c02(evidence):
@@ -105,14 +107,14 @@ def ranking(evidence, pass_):
     return parts, missing, weak
 
 
-def said_of(parts, weak):
-    framework = "" if any(p and p["what"].startswith(FRAMEWORK_NEWTON) for p in parts) else "; framework operations: no rows here (harness/peers/)"
+def said_of(parts, weak, peers):
+    framework = "" if any(p and p["what"].startswith("torch_") for p in parts) else f"; no rows of a framework here ({peers} makes them)"
     return "smallest ratio of two neighbours in the order, every shape and length, by intervals" + (f"; only against {weak}, not against seq_stepwise" if weak else "") + framework
 
 
 def c06(evidence):
     parts, missing, weak = ranking(evidence, "forward")
-    return e.finding(parts, said_of(parts, weak), missing, weak_baseline=weak)
+    return e.finding(parts, said_of(parts, weak, PEERS.format("")), missing, weak_baseline=weak)
 
 
 def c07(evidence):
@@ -127,7 +129,7 @@ def c07(evidence):
                 gains.append(((both[0] / value, both[1] / high, both[2] / low), [*alone, *pair]))
     parts.append(e.each("newton_fused gains on the linear cell from forward to forward and backward", gains, 1))
     missing += [] if gains else ["a linear cell and newton_fused, pass forward and pass both"]
-    return e.finding(parts, said_of(parts, weak), missing, weak_baseline=weak)
+    return e.finding(parts, said_of(parts, weak, PEERS.format("_both")), missing, weak_baseline=weak)
 
 
 JUDGES = {"C01": c01, "C02": c02, "C05": c05, "C06": c06, "C07": c07}
