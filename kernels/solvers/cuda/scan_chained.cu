@@ -93,10 +93,10 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 2 : 3) scan
   const int lanes = chain.lanes, lane = thread_index() & (lanes - 1), slot = thread_index() / lanes, slots = thread_count() / lanes;
   const ChainShared<C, K> shared(lanes);
   if (thread_index() == 0) {
-    const std::int64_t ticket = take_ticket(chain.tickets), blocks = block_count(), launch = ticket / blocks, index = ticket - launch * blocks;
-    const ChainPlace mine{index / chain.panels, index % chain.panels, std::uint32_t(launch) + 1};
+    const TicketPlace ticket = place_of_ticket(take_ticket(chain.tickets), block_count());
+    const ChainPlace mine{ticket.block / chain.panels, ticket.block % chain.panels, ticket.launch};
     *shared.place = mine;
-    chain.nonfinite[index] = kNowhere;
+    chain.nonfinite[ticket.block] = kNowhere;
   }
   barrier();
   const ChainPlace where = *shared.place;
@@ -164,7 +164,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 2 : 3) scan
     walk_steps(at, t, place, team_first * tile_steps, first, tile_start);
   }
   State<C, K> x = tile_start;
-  if (slot > 0) move(before, x);
+  move(before, x);
   if (!all_finite(x.x) && all_finite(tile_start.x)) {
     x = tile_start;
     walk_steps(at, t, place, first, own, x);
