@@ -48,6 +48,7 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   if (row.status == Status::error || row.status == Status::timeout) return "status " + std::string(to_string(row.status));
   if (is({"floor_s", "floor_fraction"}) && row.cache == "hot") return "cache hot: the floor is for memory traffic";
   if (is({"iterations", "converged", "residual_max", "step_max"}) && ran.starts_with("seq_")) return "sequential";
+  if (is({"iterations", "converged", "residual_max", "step_max"}) && row.problem.op == "reduction") return "a scan";
   if (field == "converged" && row.problem.iteration_limit) return "a fixed count of iterations is not checked";
   if (field == "compute_floor_s") return "the rate of flops and special functions is not measured in this build";
   if (is({"lyapunov", "jacobian_max"})) return row.problem.pass == "backward" ? "states are given" : "no reference was asked for";

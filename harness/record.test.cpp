@@ -126,6 +126,8 @@ TEST(Record, NamesAJacobianInThePlaceOfACell) {
   EXPECT_EQ(json["null_reasons"]["cell"], "op reduction has none");
   EXPECT_FALSE(json["null_reasons"].contains("jacobian"));
   EXPECT_EQ(case_record(json).problem.cell, "2x2");
+  row.status = Status::ok, row.solver = "scan_chained", row.policy_solver = "", row.iterations.reset();
+  EXPECT_EQ(to_json(row)["null_reasons"]["iterations"], "a scan");
   Json older = to_json(full_row());
   older.erase("jacobian");
   EXPECT_EQ(case_record(older).problem.cell, "lstm_cifg_diag");

@@ -6,6 +6,13 @@
 
 namespace prnn::PRNN_BACKEND {
 
+/// The number of a ticket's launch, from 1 on, and of its block in that launch: every launch takes as many tickets as it has blocks.
+struct TicketPlace {
+  std::uint32_t launch;
+  std::int64_t block;
+};
+PRNN_HD constexpr TicketPlace place_of_ticket(std::int64_t ticket, std::int64_t blocks) { return {std::uint32_t(ticket / blocks) + 1, ticket % blocks}; }
+
 template <class T>
 inline constexpr int kWordsOf = int(sizeof(T) / sizeof(std::uint32_t));
 

@@ -53,6 +53,15 @@ TEST(EveryDeviceScanSolver, IntegersAreExactAtEveryEdge) {
   }
 }
 
+TEST(SeqFused, TakesTilesOfMapsWhereBlocksAreWhole) {
+  for (const char* jacobian : {"diag", "2x2"}) {
+    Problem p = scan_problem(jacobian, Storage::f32, 2, 32, 41);
+    p.policy = {{"tiles", 1}, {"threads", 32}};
+    EXPECT_EQ(find_solver("seq_fused", machine().device(), p)->prepare(p, machine())->policy().at("tiles"), 1);
+    expect_integers<float>("seq_fused", p);
+  }
+}
+
 TEST(ScanChained, IntegersAreExactAtEveryPolicy) {
   for (const auto& [threads, channels, team] : std::vector<std::array<int, 3>>{{32, 1, 1}, {64, 2, 2}, {64, 32, 1}, {128, 8, 4}, {128, 64, 5}, {256, 16, 2}}) {
     for (const char* jacobian : {"diag", "2x2"}) expect_integers<float>("scan_chained", small_tiles(scan_problem(jacobian, Storage::f32, 3, 7, 213), threads, channels, team));

@@ -93,10 +93,10 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 2 : 3) scan
   const int lanes = chain.lanes, lane = thread_index() & (lanes - 1), slot = thread_index() / lanes, slots = thread_count() / lanes;
   const ChainShared<C, K> shared(lanes);
   if (thread_index() == 0) {
-    const std::int64_t ticket = take_ticket(chain.tickets), blocks = block_count(), launch = ticket / blocks, index = ticket - launch * blocks;
-    const ChainPlace mine{index / chain.panels, index % chain.panels, std::uint32_t(launch) + 1};
+    const TicketPlace ticket = place_of_ticket(take_ticket(chain.tickets), block_count());
+    const ChainPlace mine{ticket.block / chain.panels, ticket.block % chain.panels, ticket.launch};
     *shared.place = mine;
-    chain.nonfinite[index] = kNowhere;
+    chain.nonfinite[ticket.block] = kNowhere;
   }
   barrier();
   const ChainPlace where = *shared.place;
@@ -164,14 +164,14 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 2 : 3) scan
     walk_steps(at, t, place, team_first * tile_steps, first, tile_start);
   }
   State<C, K> x = tile_start;
-  if (slot > 0) move(before, x);
+  move(before, x);
   if (!all_finite(x.x) && all_finite(tile_start.x)) {
     x = tile_start;
     walk_steps(at, t, place, first, own, x);
   }
 
   const C no_weights[Scan::kWeights] = {};
-  bool was_finite = own == 0 || all_finite(x.x);
+  int bad = own == 0 || all_finite(x.x) ? S : -1;  // the first step that is not finite, if the state before this thread's is; S: none
   T* to = t.h + at.h(place.b, own, 0, place.d);
   PRNN_UNROLL for (int s = 0; s < S; ++s) {
     if (s >= left) continue;
@@ -182,12 +182,10 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 2 : 3) scan
       store_streaming(to, next[i]);
       to += at.hidden;
     }
-    if (was_finite && !all_finite(next)) {
-      was_finite = false;
-      atomic_min(chain.nonfinite + where.tile * chain.panels + where.panel, at.position(place.b, own + s, place.d));
-    }
-    if (own + s + 1 == at.seq_len) store_last(at, t, place.b, place.d, next);
+    if (bad == S && !all_finite(next)) bad = s;
   }
+  if (bad >= 0 && bad < S) atomic_min(chain.nonfinite + where.tile * chain.panels + where.panel, at.position(place.b, own + bad, place.d));
+  if (left > 0 && own + left == at.seq_len) store_last(at, t, place.b, place.d, x.x);
   if (slot == slots - 1 && hands_on && member + 1 == chain.team) show_tagged(chain.starts + (team_index + 1) * kWordsOf<State<C, K>> * pitch + column, pitch, x, where.launch);
 }
 
