@@ -107,6 +107,10 @@ TEST(Times, AreInconclusiveOnBothSidesOfTheMargin) {
   EXPECT_EQ(finding(timed(std::exp(std::log(1.1) - 0.027)), kBase, policy), Finding::inconclusive);
   EXPECT_EQ(finding(timed(std::exp(std::log(1.1) - 0.028)), kBase, policy), Finding::pass);
   EXPECT_EQ(finding(timed(std::exp(std::log(1.1) + 0.027)), kBase, policy), Finding::inconclusive);
+  GatePolicy careless = policy;
+  careless.fdr = 0.9;  // the whole interval has to be beyond the margin all the same
+  EXPECT_EQ(finding(timed(std::exp(std::log(1.1) + 0.027)), kBase, careless), Finding::inconclusive);
+  EXPECT_EQ(finding(timed(std::exp(std::log(1.1) + 0.029)), kBase, careless), Finding::slower);
   // One comparison is no sweep: 0.01 of false alarms needs 2.33 standard errors.
   EXPECT_EQ(finding(timed(std::exp(std::log(1.1) + 0.034)), kBase, policy), Finding::slower);
   EXPECT_EQ(verdict(timed(1.1), kBase, policy).reason, "time +10.0 % (+7.0 % .. +13.1 %): on both sides of the margin +10.0 %");
