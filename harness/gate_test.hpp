@@ -1,6 +1,7 @@
 // gate_test.hpp: small records to hold against each other.
 #pragma once
 
+#include <cmath>
 #include <functional>
 #include <random>
 #include <string>
@@ -27,6 +28,26 @@ inline RecordFile file_of(const std::string& path, std::vector<CaseRecord> rows)
   file.head.fingerprint = "here", file.head.suite_sha256 = "suite", file.head.commit = "c0ffee";
   file.head.copy_bytes_per_s = 1e10;
   for (std::size_t i = 0; i < file.rows.size(); ++i) file.row_of[file.rows[i].case_id] = i;
+  return file;
+}
+
+/// Records of one build, the first of them first.
+inline Runs runs_of(std::vector<RecordFile> files) { return {.name = files.front().path, .files = std::move(files)}; }
+
+/// Medians of the visits, in the order of time; visit k by process k / 2.
+inline CaseRecord visited(const std::vector<double>& medians_s) {
+  CaseRecord row = row_of("a", {});
+  row.visits.emplace();
+  for (std::size_t k = 0; k < medians_s.size(); ++k) {
+    for (const double factor : {0.9, 1.0, 5.0}) row.samples_s.push_back(factor * medians_s[k]);
+    row.visits->push_back({3, static_cast<std::int64_t>(k / 2), std::nullopt});
+  }
+  return row;
+}
+/// One side of two programs that took turns.
+inline RecordFile in_session(const std::string& path, const CaseRecord& row, const std::string& session, std::int64_t side) {
+  RecordFile file = file_of(path, {row});
+  file.head.interleaved_with = Interleaved{session, side, "other", "c"};
   return file;
 }
 
