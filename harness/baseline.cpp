@@ -21,7 +21,7 @@ std::string with_extension(const std::string& record, const std::string& extensi
   return stem + extension;
 }
 
-/// *.jsonl of a folder, but for fresh runs and partners of the others; 2 before 10.
+/// *.jsonl of a folder, but for fresh runs and partners of the others.
 std::vector<std::string> records_in(const fs::path& folder) {
   std::vector<std::string> files;
   for (const auto& entry : fs::directory_iterator(folder)) {
@@ -29,7 +29,7 @@ std::vector<std::string> records_in(const fs::path& folder) {
     if (entry.is_regular_file() && name.ends_with(".jsonl") && name.find(".again") == std::string::npos && name.find(".against.") == std::string::npos)
       files.push_back(entry.path().string());
   }
-  std::sort(files.begin(), files.end(), [](const std::string& a, const std::string& b) { return std::pair(a.size(), a) < std::pair(b.size(), b); });
+  std::sort(files.begin(), files.end());
   return files;
 }
 

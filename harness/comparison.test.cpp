@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 #include <cmath>
+#include <functional>
 #include <random>
 #include <stdexcept>
 

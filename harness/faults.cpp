@@ -79,7 +79,7 @@ const std::vector<Fault>& faults() {
       {71, "statistics", "gate: samples of one process are taken for independent, its luck forgotten", "statistics"},
       {72, "statistics", "gate: false discoveries: every p is held against the rate of the largest", "statistics"},
       {73, "pairing", "gate: a visit is paired with the one after it", "statistics"},
-      {74, "verdict", "gate: slower where the upper end of the interval is beyond the margin", "statistics"},
+      {74, "verdict", "gate: a time passes where the lower end of its interval is below the margin", "statistics"},
       {75, "verdict", "gate: cycles are time over clock", "statistics"},
   };
   return list;

@@ -24,7 +24,7 @@ double share(double log_ratio) { return std::expm1(log_ratio); }
 std::vector<RunValue> times_of(const std::vector<const CaseRecord*>& rows) {
   std::vector<RunValue> runs;
   for (const CaseRecord* row : rows) {
-    if (!row->samples_s.empty()) runs.push_back(run_value(row->samples_s, hash_text(row->case_id) + runs.size()));
+    if (!row->samples_s.empty()) runs.push_back(run_value(row->samples_s, hash_text(row->case_id)));
   }
   return runs;
 }
@@ -180,9 +180,8 @@ class Judge {
     compared.enforced = std::max(compared.margin, compared.detectable);
     const double bound = std::log1p(compared.enforced);
     compared.p = p_above(c, bound);
-    const double surely = PRNN_FAULT(74, c.low, c.high);
-    if (surely > bound) compared.finding = Finding::slower;
-    else if (!(c.high < bound)) compared.finding = Finding::inconclusive;
+    if (c.low > bound) compared.finding = Finding::slower;
+    else if (!(PRNN_FAULT(74, c.high, c.low) < bound)) compared.finding = Finding::inconclusive;
     else if (!(c.high < std::log1p(compared.margin))) compared.finding = Finding::unenforceable;
     if (!my_log_clock || !their_log_clock) return;
     compared.ratio_in_cycles = std::exp(c.estimate + PRNN_FAULT(75, *my_log_clock - *their_log_clock, *their_log_clock - *my_log_clock));

@@ -107,6 +107,10 @@ TEST(Times, AreInconclusiveOnBothSidesOfTheMargin) {
   EXPECT_EQ(finding(timed(std::exp(std::log(1.1) - 0.027)), kBase, policy), Finding::inconclusive);
   EXPECT_EQ(finding(timed(std::exp(std::log(1.1) - 0.028)), kBase, policy), Finding::pass);
   EXPECT_EQ(finding(timed(std::exp(std::log(1.1) + 0.027)), kBase, policy), Finding::inconclusive);
+  GatePolicy careless = policy;
+  careless.fdr = 0.9;  // the whole interval has to be beyond the margin all the same
+  EXPECT_EQ(finding(timed(std::exp(std::log(1.1) + 0.027)), kBase, careless), Finding::inconclusive);
+  EXPECT_EQ(finding(timed(std::exp(std::log(1.1) + 0.029)), kBase, careless), Finding::slower);
   // One comparison is no sweep: 0.01 of false alarms needs 2.33 standard errors.
   EXPECT_EQ(finding(timed(std::exp(std::log(1.1) + 0.034)), kBase, policy), Finding::slower);
   EXPECT_EQ(verdict(timed(1.1), kBase, policy).reason, "time +10.0 % (+7.0 % .. +13.1 %): on both sides of the margin +10.0 %");
@@ -137,6 +141,7 @@ TEST(AMargin, ThatIsTighterThanWhatCanBeDetectedIsUnenforceableAndDoesNotFail) {
   EXPECT_EQ(same.finding, Finding::unenforceable);
   EXPECT_NEAR(same.compared[0].detectable, std::expm1((1.959964 + 1.644854) * 0.01 * std::sqrt(1 + 1 / 3.0)), 1e-7);
   EXPECT_EQ(same.compared[0].enforced, same.compared[0].detectable);
+  EXPECT_NEAR(same.compared[0].p, 0.5 * std::erfc(-std::log1p(same.compared[0].detectable) / (0.01 * std::sqrt(2)) / std::sqrt(2)), 1e-6);
   EXPECT_EQ(same.reason, "time +0.0 % (-2.7 % .. +2.8 %): margin +1.5 % is unenforceable, the smallest effect detectable is +4.3 %");
   EXPECT_EQ(finding(timed(1.03), kBase, policy), Finding::inconclusive);
   EXPECT_EQ(finding(timed(1.06), kBase, policy), Finding::inconclusive);
@@ -184,7 +189,16 @@ TEST(FreshRuns, AreMeasuredWithTheFirst) {
   const double noise = std::log(1.2) / std::sqrt(2);
   EXPECT_NEAR(std::log(both.compared[0].high / both.compared[0].ratio), 1.959964 * noise * std::sqrt(1.5), 1e-6);
   const Runs crashed = runs_of({file_of("f", {timed(1)}), file_of("f.again1", {changed([](CaseRecord& r) { r.status = Status::error, r.reason = "fault"; })})});
-  EXPECT_EQ(judge(crashed, one({kBase}), {}, nullptr, exact()).cases.at(0).finding, Finding::broken);
+  const CaseVerdict crash = judge(crashed, one({kBase}), {}, nullptr, exact()).cases.at(0);
+  EXPECT_EQ(crash.finding, Finding::broken);
+  const Runs twice = runs_of({crashed.files[1], crashed.files[1]});
+  EXPECT_EQ(judge(twice, one({kBase}), {}, nullptr, exact()).cases.at(0).reason, crash.reason);  // said once
+}
+
+TEST(ACase, HasItsGravestFindingAndEveryReason) {
+  const CaseVerdict both = verdict(changed([](CaseRecord& r) { r.error->test_ratio = 9, r.iterations = 9; }, timed(2)), kBase);
+  EXPECT_EQ(both.finding, Finding::wrong);
+  for (const char* part : {"error / bound 9", "; 9 iterations", "; time +100.0 %"}) EXPECT_NE(both.reason.find(part), std::string::npos) << both.reason;
 }
 
 // --- device clocks -----------------------------------------------------------------------------------------------------
@@ -205,6 +219,8 @@ TEST(ClockCycles, ConfirmWhatIsSlower) {
   EXPECT_DOUBLE_EQ(moved.compared[0].ratio_in_cycles.value(), 1);
   EXPECT_TRUE(moved.reason.starts_with("time +20.0 % (+20.0 % .. +20.0 %): the clock moved, ")) << moved.reason;
   EXPECT_EQ(verdict(at_clock(1.2, 0), at_clock(1, 1500)).compared[0].ratio_in_cycles, std::nullopt);
+  const Runs twice = runs_of({file_of("f", {at_clock(1, 1000)}), file_of("f.again1", {at_clock(1, 4000)})});
+  EXPECT_NEAR(judge(twice, one({at_clock(1, 1000)}), {}, nullptr, exact()).cases.at(0).compared.at(0).ratio_in_cycles.value(), 2, 1e-12);  // the mean of logs
 }
 
 // --- programs that took turns ------------------------------------------------------------------------------------------
@@ -267,6 +283,31 @@ TEST(ProgramsThatTookTurns, OfTooFewProcessesNeedTheNoise) {
   EXPECT_NEAR(std::log1p(pair.detectable), (1.959964 + 1.644854) * 0.01 * std::sqrt(2 / 3.0), 1e-6);  // two more sessions may come
 }
 
+TEST(ProgramsThatTookTurns, ArePairedByTheProcessesOfBoth) {
+  CaseRecord theirs = visited(kDrifting);
+  for (std::size_t k = 0; k < kDrifting.size(); ++k) (*theirs.visits)[k].process = static_cast<std::int64_t>((k + 1) / 2);
+  const Runs mine = runs_of({in_session("f", visited(kDrifting), "s", 0)}), others = runs_of({in_session("b", theirs, "s", 1)});
+  EXPECT_EQ(judge(mine, others, {}, nullptr, exact()).cases.at(0).compared.at(0).basis, "6 pairs of processes");
+}
+
+TEST(ProgramsThatTookTurns, HaveTheirOwnClocks) {
+  const auto with_clock = [](CaseRecord row, double clock_mhz) {
+    row.clock_mhz = clock_mhz;
+    return row;
+  };
+  const Runs mine = runs_of({in_session("f", with_clock(visited(times(kDrifting, {1.2})), 1250), "s", 0)});
+  EXPECT_EQ(judge(mine, runs_of({in_session("b", with_clock(visited(kDrifting), 1500), "s", 1)}), {}, nullptr, exact()).cases.at(0).finding, Finding::inconclusive);
+  EXPECT_EQ(judge(mine, runs_of({in_session("b", with_clock(visited(kDrifting), 1250), "s", 1)}), {}, nullptr, exact()).cases.at(0).finding, Finding::slower);
+}
+
+TEST(ProgramsThatTookTurns, InAFreshRunAloneDoNotMakeTheFirstComparable) {
+  RecordFile first = file_of("f", {timed(1)}), again = in_session("f.again1", visited(kDrifting), "t", 0);
+  first.head.fingerprint = again.head.fingerprint = "there";
+  EXPECT_TRUE(refusal([&] {
+                judge(runs_of({first, again}), runs_of({in_session("b", visited(kDrifting), "t", 1)}), {}, nullptr, exact());
+              }).starts_with("f is of another machine"));
+}
+
 TEST(ProgramsThatTookTurns, AreOnOneMachineWhateverTheirBuilds) {
   RecordFile mine = in_session("f", visited(kDrifting), "s", 0), theirs = in_session("b", visited(kDrifting), "s", 1);
   mine.head.fingerprint = "another compiler";
@@ -279,6 +320,8 @@ TEST(ProgramsThatTookTurns, InFreshRunsAddTheirPairs) {
   const Compared both = judge(candidate, baseline, {in_session("f.again1.against", visited(kDrifting), "t", 1)}, nullptr, exact()).cases.at(0).compared.at(0);
   EXPECT_EQ(both.basis, "6 pairs of processes");
   EXPECT_NEAR(both.ratio, std::sqrt(1.2), 1e-12);
+  // Three sessions of three pairs at most; Student's t of 5 degrees.
+  EXPECT_NEAR(std::log1p(both.detectable), (2.570582 + 2.015048) * std::log(1.2) * std::sqrt(0.3) / std::sqrt(9), 1e-6);
 }
 
 // --- numerics, convergence, coverage -----------------------------------------------------------------------------------
@@ -309,6 +352,18 @@ TEST(Errors, OfTheBaselineAreTheLargestOfItsRuns) {
   const auto of = [&](double ratio) { return judge(one({with_ratio(ratio)}, "f"), baseline, {}, nullptr, exact()).cases.at(0).finding; };
   EXPECT_EQ(of(4.5), Finding::pass);
   EXPECT_EQ(of(4.6), Finding::wrong);
+}
+
+TEST(Errors, AndIterationsAreThoseOfOkRows) {
+  const CaseRecord stopped = changed([](CaseRecord& r) { r.status = r.expected_status = Status::wrong, r.error->test_ratio = 100, r.iterations = 100; });
+  EXPECT_EQ(finding(stopped, kBase), Finding::pass);
+  EXPECT_TRUE(verdict(stopped, kBase).compared.empty());  // nor has its time a meaning beside that of a right result
+  EXPECT_EQ(verdict(stopped, stopped).compared.size(), 1u);
+  const auto against_both = [&](const std::function<void(CaseRecord&)>& change) {
+    return judge(one({changed(change)}, "f"), runs_of({file_of("1", {kBase}), file_of("2", {stopped})}), {}, nullptr, exact()).cases.at(0).finding;
+  };
+  EXPECT_EQ(against_both([](CaseRecord& r) { r.error->test_ratio = 9; }), Finding::wrong);
+  EXPECT_EQ(against_both([](CaseRecord& r) { r.iterations = 9; }), Finding::not_converged);
 }
 
 TEST(Iterations, AndRoundsMayNotGrowBeyondThePolicy) {
@@ -416,6 +471,12 @@ TEST(AnotherMachine, HasSpeedupsThatCompare) {
   EXPECT_EQ(of(3.7).reason, "lost speedup over seq_fused +8.1 % (+8.1 % .. +8.1 %): beyond the margin +5.0 %");
   EXPECT_EQ(of(3.9, 0.1).finding, Finding::inconclusive);
   EXPECT_NEAR(std::log(of(4, 0.1).compared.at(0).high), std::log(1.1 / 0.9) / 2, 1e-3);
+  mine.rows[0].speedup["seq_fused"] = {4, 0, 5};  // an interval without a lower end
+  EXPECT_EQ(judge(runs_of({mine}), one({with_speedup(4)}), {}, nullptr, policy).cases.at(0).finding, Finding::broken);
+  mine.rows[0].speedup["seq_fused"] = {4, 3, INFINITY};
+  EXPECT_EQ(judge(runs_of({mine}), one({with_speedup(4)}), {}, nullptr, policy).cases.at(0).finding, Finding::broken);
+  const CaseRecord itself = changed([](CaseRecord& r) { r.solver = "seq_fused", r.speedup["seq_fused"] = {1, 1, 1}; });
+  EXPECT_TRUE(verdict(itself, itself, policy).compared.size() == 1 && verdict(itself, itself, policy).compared[0].metric == "time");
   mine.rows[0].speedup.clear();
   EXPECT_EQ(judge(runs_of({mine}), one({with_speedup(4)}), {}, nullptr, policy).cases.at(0).finding, Finding::broken);
   EXPECT_EQ(judge(one({with_speedup(1)}, "f"), one({with_speedup(4)}), {}, nullptr, policy).cases.at(0).compared.size(), 2u);
@@ -430,6 +491,7 @@ TEST(AnotherMachine, NoiseOfASpeedupIsThatOfTwoTimes) {
   policy.uncalibrated_noise = 0.01;
   const Compared c = judge(one({with_speedup(4)}, "f"), one({with_speedup(4)}), {}, nullptr, policy).cases.at(0).compared.at(0);
   EXPECT_NEAR(std::log(c.high), 1.959964 * 0.02, 1e-6);
+  EXPECT_NEAR(std::log1p(c.detectable), (1.959964 + 1.644854) * 0.01 * std::sqrt(2) * std::sqrt(1 + 1 / 3.0), 1e-6);
 }
 
 TEST(Records, ThatHaveNothingInCommonAreRefused) {
@@ -443,6 +505,17 @@ TEST(Records, ThatHaveNothingInCommonAreRefused) {
   RecordFile other_suite = file_of("f", {kBase});
   other_suite.head.suite_sha256 = "x";
   EXPECT_EQ(judge(runs_of({other_suite}), one({kBase}), {}, nullptr, exact()).notes.size(), 1u);
+}
+
+TEST(Records, GiveTheCasesOfGroupsWholeAndNotTooMany) {
+  RecordFile file = file_of("f", {row_of("a", {1}), row_of("b", {1}), row_of("c", {1}), row_of("d", {1})});
+  file.rows[0].group_id = file.rows[2].group_id = "x";
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(cases_of(file, {"x"}, 9), (Names{"a", "c"}));
+  EXPECT_EQ(cases_of(file, {"b", "d", "x"}, 9), (Names{"b", "d", "a", "c"}));
+  EXPECT_EQ(cases_of(file, {"b", "d", "x"}, 1), (Names{"b", "d"}));
+  EXPECT_EQ(cases_of(file, {"b", "d", "x"}, 0), (Names{"b"}));
+  EXPECT_EQ(cases_of(file, {}, 9), Names{});
 }
 
 // --- noise -------------------------------------------------------------------------------------------------------------

@@ -104,22 +104,30 @@ int run_self(const std::vector<std::string>& arguments) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
-/// Runs the groups of these cases again, in a fresh process, into the next record beside the first. It has its name once it is whole. Returns why not; empty: it is there.
-std::string run_again(const Runs& candidate, const std::set<std::string>& group_ids) {
-  const RecordFile& first = candidate.files.front();
-  std::vector<std::string> case_ids;
-  for (const CaseRecord& row : first.rows) {
-    if (group_ids.contains(row.group_id)) case_ids.push_back(row.case_id);
+/// Whether a record is there and has all of these cases.
+bool has_all(const std::string& path, const std::vector<std::string>& case_ids) {
+  try {
+    const RecordFile file = read_record_file(path);
+    return std::all_of(case_ids.begin(), case_ids.end(), [&](const std::string& id) { return file.find(id); });
+  } catch (const BadInput&) {
+    return false;
   }
+}
+
+/// Runs groups again, in a fresh process, into the next record beside the first: as many of these as one command line holds, one at least. The record has its name once it is whole.
+/// Returns why not; empty: it is there.
+std::string run_again(const Runs& candidate, const std::set<std::string>& group_ids) {
+  constexpr std::size_t kMostCases = 200;  // a regular expression of many more is too complex for the library
+  const RecordFile& first = candidate.files.front();
+  const std::vector<std::string> case_ids = cases_of(first, group_ids, kMostCases);
   const std::string path = again_path(first.path, static_cast<int>(candidate.files.size())), part = path + ".part.jsonl";
   std::vector<std::string> words = arguments_for(first, suite_at_hand(first.head), case_ids);
   if (first.head.interleaved_with) words.insert(words.end(), {"--against", first.head.interleaved_with->program});
   words.insert(words.end(), {"--no-report", "--out", part});
-  std::error_code ignored;
+  std::error_code error, ignored;
   for (const std::string& left : {part, against_path(part)}) fs::remove(left, ignored);  // of a run that was killed
   const int code = run_self(words);
-  if (code != 0 && code != 1 && code != 2 && code != 3 && code != 5) return fmt::format("code {} from {}", code, pasteable(words));
-  std::error_code error;
+  if (!has_all(part, case_ids)) return fmt::format("code {} and no whole record from {}", code, pasteable(words));
   if (fs::exists(against_path(part))) fs::rename(against_path(part), against_path(path), error);
   if (!error) fs::rename(part, path, error);
   return error ? fmt::format("{}: {}", path, error.message()) : "";

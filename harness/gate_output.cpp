@@ -32,6 +32,30 @@ std::string counts_text(const GateVerdict& verdict) {
   return text;
 }
 
+/// Of margins that are too tight to be enforced, how many and how far off; empty: there are none.
+std::string unenforceable_text(const GateVerdict& verdict) {
+  const CaseVerdict* worst = nullptr;
+  double enforced = 0;
+  for (const CaseVerdict& c : verdict.cases) {
+    for (const Compared& compared : c.compared) {
+      if (c.finding != Finding::unenforceable || compared.enforced <= enforced) continue;
+      worst = &c;
+      enforced = compared.enforced;
+    }
+  }
+  if (!worst) return "";
+  return fmt::format(
+      "{} margins are unenforceable, tighter than the smallest effect detectable, which counts instead: {} at most, {}; more A/A runs in the baseline make it smaller",
+      verdict.count(Finding::unenforceable), readable_ratio(1 + enforced), worst->case_id);
+}
+
+/// What a verdict adds to its cases.
+std::vector<std::string> notes_of(const GateVerdict& verdict) {
+  std::vector<std::string> notes = verdict.notes;
+  if (std::string text = unenforceable_text(verdict); !text.empty()) notes.push_back(std::move(text));
+  return notes;
+}
+
 std::string command_of(const GateReport& report, const CaseVerdict& verdict) {
   const auto found = report.commands.find(verdict.case_id);
   return found == report.commands.end() ? "" : found->second;
@@ -75,12 +99,11 @@ std::string gate_text(const GateReport& report, bool color) {
   std::string text;
   for (const GateVerdict& verdict : report.verdicts) {
     for (const CaseVerdict& c : verdict.cases) {
-      if (c.finding == Finding::pass) continue;
-      const bool red = color && exit_code(c.finding) != 0;
-      text += fmt::format("{}{:<13}{}  {}\n    {}\n", red ? "\x1b[31m" : "", to_string(c.finding), red ? "\x1b[0m" : "", c.case_id, c.reason);
-      if (const std::string command = command_of(report, c); exit_code(c.finding) != 0 && !command.empty()) text += "    " + command + "\n";
+      if (exit_code(c.finding) == 0) continue;
+      text += fmt::format("{}{:<13}{}  {}\n    {}\n", color ? "\x1b[31m" : "", to_string(c.finding), color ? "\x1b[0m" : "", c.case_id, c.reason);
+      if (const std::string command = command_of(report, c); !command.empty()) text += "    " + command + "\n";
     }
-    for (const std::string& note : verdict.notes) text += fmt::format("note: {}\n", note);
+    for (const std::string& note : notes_of(verdict)) text += fmt::format("note: {}\n", note);
     text += fmt::format("{} against {}: {}\n", verdict.candidate, verdict.baseline, counts_text(verdict));
   }
   for (const std::string& note : report.notes) text += fmt::format("note: {}\n", note);
@@ -94,13 +117,13 @@ std::string gate_markdown(const GateReport& report) {
     text += fmt::format("### prnn gate: {}\n\n`{}` against `{}`: {}\n\n", to_string(verdict.finding()), verdict.candidate, verdict.baseline, counts_text(verdict));
     bool has_head = false;
     for (const CaseVerdict& c : verdict.cases) {
-      if (c.finding == Finding::pass) continue;
+      if (exit_code(c.finding) == 0) continue;
       if (!has_head) text += "| finding | case | time | baseline | ratio - 1 (95 %) | reason |\n|---|---|---|---|---|---|\n";
       has_head = true;
       text +=
           fmt::format("| {} | `{}` | {} | {} | {} | {} |\n", to_string(c.finding), cell(c.case_id), time_text(c.time_s), time_text(c.baseline_s), ratio_text(c), cell(c.reason));
     }
-    for (const std::string& note : verdict.notes) text += fmt::format("\nNote: {}\n", note);
+    for (const std::string& note : notes_of(verdict)) text += fmt::format("\nNote: {}\n", note);
     std::string commands;
     for (const CaseVerdict& c : verdict.cases) {
       if (exit_code(c.finding) != 0 && !command_of(report, c).empty()) commands += "    " + command_of(report, c) + "\n";

@@ -21,7 +21,7 @@ struct GateReport {
   std::string next;                             // a command that may settle what is inconclusive; empty: none is needed
 };
 
-/// What is not a pass, with reason and command, then the counts. color: of a terminal.
+/// What fails or is inconclusive, with reason and command, then the counts. color: of a terminal.
 std::string gate_text(const GateReport&, bool color);
 std::string gate_markdown(const GateReport&);
 /// A testsuite a baseline, a testcase a case. slower, not_converged, wrong: failure; broken: error; inconclusive: skipped.

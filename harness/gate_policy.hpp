@@ -1,6 +1,7 @@
 // gate_policy.hpp: what `prnn gate` calls a regression, from a TOML file. harness/gate.toml shows every key with its default.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>

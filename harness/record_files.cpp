@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 #include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <iterator>
 #include <utility>
@@ -28,7 +27,7 @@ RecordFile read_record_file(const std::string& path) {
   for (std::size_t i = 0; i < file.rows.size(); ++i) {
     const CaseRecord& row = file.rows[i];
     if (!file.row_of.emplace(row.case_id, i).second) throw BadInput(fmt::format("{}:{}: {} is there twice", path, i + 2, row.case_id));
-    const auto is_time = [](double sample) { return sample > 0 && std::isfinite(sample); };
+    const auto is_time = [](double sample) { return sample > 0; };  // a null is NaN
     if (!std::all_of(row.samples_s.begin(), row.samples_s.end(), is_time)) throw BadInput(fmt::format("{}:{}: samples_s: expected seconds above 0", path, i + 2));
   }
   return file;
@@ -53,6 +52,17 @@ std::vector<const CaseRecord*> rows_of(const std::vector<RecordFile>& files, con
     if (const CaseRecord* row = file.find(case_id)) rows.push_back(row);
   }
   return rows;
+}
+
+std::vector<std::string> cases_of(const RecordFile& file, const std::set<std::string>& group_ids, std::size_t most) {
+  std::vector<std::string> case_ids;
+  for (const std::string& group_id : group_ids) {
+    if (case_ids.size() > most) break;
+    for (const CaseRecord& row : file.rows) {
+      if (row.group_id == group_id) case_ids.push_back(row.case_id);
+    }
+  }
+  return case_ids;
 }
 
 bool took_turns(const Provenance& a, const Provenance& b) {

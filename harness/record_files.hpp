@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,9 @@ void require_alike(const Runs&);
 
 /// Rows of a case, one a file that has it.
 std::vector<const CaseRecord*> rows_of(const std::vector<RecordFile>&, const std::string& case_id);
+
+/// The cases of these groups of a record, whole groups, until there are more than `most`; one group at least.
+std::vector<std::string> cases_of(const RecordFile&, const std::set<std::string>& group_ids, std::size_t most);
 
 /// Whether the programs of two records took turns with each other.
 bool took_turns(const Provenance&, const Provenance&);
