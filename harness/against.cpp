@@ -16,10 +16,10 @@
 #include "harness/baseline.hpp"
 #include "harness/exit_codes.hpp"
 #include "harness/measurer.hpp"
-#include "harness/metrics/metric.hpp"
 #include "harness/progress.hpp"
 #include "harness/statistics.hpp"
 #include "harness/timer.hpp"
+#include "harness/visits.hpp"
 
 namespace prnn {
 namespace {
@@ -39,60 +39,6 @@ struct Side {
   std::map<std::string, CaseRecord> rows;  // by case_id
   bool continued = false;                  // the file is there
 };
-
-/// How many processes have visited a case.
-std::int64_t processes_of(const CaseRecord& row) { return !row.visits || row.visits->empty() ? 0 : row.visits->back().process + 1; }
-
-/// Visits from this one on, and their samples, go.
-void keep_visits(CaseRecord& row, std::size_t count) {
-  row.visits->resize(std::min(count, row.visits->size()));
-  std::int64_t samples = 0;
-  for (const Visit& visit : *row.visits) samples += visit.samples;
-  row.samples_s.resize(static_cast<std::size_t>(samples));
-}
-
-/// A visit without its counterpart pairs with nothing.
-void equalise(CaseRecord& a, CaseRecord& b) {
-  if (!a.visits || !b.visits) return;
-  const std::size_t both = std::min(a.visits->size(), b.visits->size());
-  keep_visits(a, both);
-  keep_visits(b, both);
-}
-
-void unpair(CaseRecord& row) {
-  row.visits.reset();
-  row.null_reasons["visits"] = "the other program was not there to take turns with";
-}
-
-/// What follows from the samples of a row.
-void summarise(CaseRecord& row) {
-  if (!row.time_s || row.samples_s.empty()) return;
-  row.time_s = summary_of(row.samples_s, row.time_s->method);
-  if (row.floor_fraction) row.floor_fraction = *row.floor_s / row.time_s->median;
-  if (!row.visits) return;
-  std::vector<double> clocks_mhz;
-  for (const Visit& visit : *row.visits) {
-    if (visit.clock_mhz) clocks_mhz.push_back(*visit.clock_mhz);
-  }
-  if (!clocks_mhz.empty()) row.clock_mhz = median(clocks_mhz);
-}
-
-/// The row of a case that another process has visited too. A status that only one of them saw is the row's.
-void add_process(CaseRecord& row, CaseRecord next, std::int64_t process) {
-  if (next.reason.starts_with("limits.total_s")) return;
-  if (next.status != row.status) {
-    next.reason = fmt::format("in process {}: {}", process, next.reason);
-    row = std::move(next);
-    if (row.visits) unpair(row);
-    return;
-  }
-  if (!row.visits || !next.visits) return;
-  for (Visit visit : *next.visits) {
-    visit.process = process;
-    row.visits->push_back(visit);
-  }
-  row.samples_s.insert(row.samples_s.end(), next.samples_s.begin(), next.samples_s.end());
-}
 
 class Session {
  public:
@@ -341,7 +287,7 @@ class Session {
     for (int i = 0; i < 2; ++i) {
       for (auto& [case_id, row] : next[i]) {
         const auto other = next[1 - i].find(case_id);
-        if (other == next[1 - i].end() && row.visits) unpair(row);
+        if (other == next[1 - i].end()) unpair(row);
         if (other != next[1 - i].end()) equalise(row, other->second);
       }
     }

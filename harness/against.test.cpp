@@ -75,6 +75,7 @@ class Against : public Program {
       for (const Records* records : {&a, &b}) {
         const std::size_t baseline = i / 2 * 2;  // the first of each group
         ASSERT_EQ(records->rows[baseline].solver, "seq_fused");
+        if (records->head.suite_text != kSuite) continue;  // no baseline
         EXPECT_EQ(records->rows[i].speedup.at("seq_fused").ratio, i == baseline ? 1 : median(records->rows[baseline].samples_s) / median(records->rows[i].samples_s));
       }
     }
@@ -172,6 +173,35 @@ TEST_F(Against, DamageIsDoneToThisProgramOnly) {
   for (const CaseRecord& row : others().rows) EXPECT_EQ(row.status, Status::ok) << row.case_id;
   EXPECT_EQ(mine().head.inject, "truncate=12:seq_fused");
   EXPECT_EQ(others().head.inject, "");
+}
+
+/// The processes that a process has started.
+std::vector<pid_t> children(pid_t process) {
+  std::ifstream list("/proc/" + std::to_string(process) + "/task/" + std::to_string(process) + "/children");
+  return {std::istream_iterator<pid_t>(list), {}};
+}
+
+TEST_F(Against, AFaultIsARowOrOneLineAndTheRestCanBeDone) {
+  put("suite.toml",
+      "title = \"t\"\ncells = [\"elman_diag\"]\nsolvers = [\"seq_fused\", \"newton_fused\"]\nhidden = [64, 65]\nseq_len = 4096\nmetrics = [\"time\"]\ncache = \"hot\"\n");
+  const std::string line = words(exe_.string(), "--processes 1 ");
+  const pid_t program = start(line);
+  ASSERT_TRUE(becomes_true([&] { return lines("r.jsonl") > 0 && lines("r.against.jsonl") > 0; }, 60)) << "both have a group ready";
+  const std::vector<pid_t> measurers = children(program);
+  ASSERT_EQ(measurers.size(), 2u);
+  const std::vector<pid_t> workers = children(measurers[1]);
+  ASSERT_EQ(workers.size(), 1u);
+  kill(workers[0], SIGSEGV);
+  const Ended e = wait(program);
+  EXPECT_NE(e.err.find("signal 11"), std::string::npos) << e.err;
+  std::int64_t errors = 0;
+  for (const Records& records : {mine(), others()}) {
+    for (const CaseRecord& row : records.rows) errors += row.status == Status::error;
+  }
+  if (e.err.find("no case was in flight") == std::string::npos) EXPECT_EQ(errors, 1) << e.err;
+  else EXPECT_EQ(e.code, 5) << e.err;
+  EXPECT_EQ(prnn(line + "--resume").code, 0);
+  expect_paired(1, 10);
 }
 
 TEST_F(Against, AKilledRunKeepsPairs) {

@@ -28,7 +28,8 @@ double nominal_s(const Group& group) {
 
 /// The library would cut a fraction off.
 std::int64_t whole(const Json& json) {
-  if (json.is_number_unsigned() && std::in_range<std::int64_t>(json.get<std::uint64_t>())) return json.get<std::int64_t>();
+  const bool fits = json.is_number_unsigned() ? std::in_range<std::int64_t>(json.get<std::uint64_t>()) : json.is_number_integer() && json.get<std::int64_t>() >= 0;
+  if (fits) return json.get<std::int64_t>();
   throw BadInput("field 'shard' has the wrong type");
 }
 
