@@ -134,9 +134,10 @@ inline void expect_as_the_solver_itself(const Problem& p, const std::string& nam
 
 /// Every solver of the machine, cell and pass, at a size with a ragged edge; in every storage type, or (an emulated device takes its time) in one, each in turn.
 inline void expect_every_solver_as_itself(Machine& machine, bool every_storage) {
-  std::size_t turn = 0;
+  std::size_t pair = 0, turn = 0;  // of a cell and a pass; and of a solver in it
   AllCells::for_each([&]<class Cell>() {
     for (const std::string pass : {"forward", "backward", "both"}) {
+      turn = pair++;
       for (const std::string& name : solver_names()) {
         const std::size_t first = turn++;
         for (std::size_t i = 0; i < (every_storage ? std::size(kStorages) : 1); ++i) {
