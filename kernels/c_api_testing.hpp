@@ -132,14 +132,17 @@ inline void expect_as_the_solver_itself(const Problem& p, const std::string& nam
   EXPECT_TRUE(planned.border_is_whole(machine)) << where;
 }
 
-/// Every solver of the machine, cell, storage type and pass, at a size with a ragged edge.
-inline void expect_every_solver_as_itself(Machine& machine) {
+/// Every solver of the machine, cell and pass, at a size with a ragged edge; in every storage type, or (an emulated device takes its time) in one, each in turn.
+inline void expect_every_solver_as_itself(Machine& machine, bool every_storage) {
+  std::size_t pair = 0, turn = 0;  // of a cell and a pass; and of a solver in it
   AllCells::for_each([&]<class Cell>() {
-    for (const Storage storage : kStorages) {
-      for (const std::string pass : {"forward", "backward", "both"}) {
-        Problem p = random_start_problem(Cell::name, storage, 2, 3, 11);
-        p.pass = pass;
-        for (const std::string& name : solver_names()) {
+    for (const std::string pass : {"forward", "backward", "both"}) {
+      turn = pair++;
+      for (const std::string& name : solver_names()) {
+        const std::size_t first = turn++;
+        for (std::size_t i = 0; i < (every_storage ? std::size(kStorages) : 1); ++i) {
+          Problem p = random_start_problem(Cell::name, kStorages[(first + i) % std::size(kStorages)], 2, 3, 11);
+          p.pass = pass;
           const Solver* solver = find_solver(name, machine.device(), p);
           if (solver && solver->why_not(p).empty()) expect_as_the_solver_itself(p, name, machine);
         }
