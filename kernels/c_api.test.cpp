@@ -41,6 +41,7 @@ TEST(TheCInterface, PassesEveryChoiceOn) {
   p.seq_len = 40;
   p.iteration_limit = 2;
   testing::expect_as_the_solver_itself(p, "newton_fused", cpu());
+  testing::expect_as_the_solver_itself(testing::random_start_problem("gru_diag", Storage::f32, 1, 1, 3000), "shooting", cpu());  // in segments
 }
 
 TEST(TheCInterface, AccumulatesOnlyWhereAsked) {
@@ -94,6 +95,27 @@ TEST(TheCInterface, SaysSizes) {
   });
 }
 
+TEST(TheCInterface, TakesAPlainProblemWhereNothingIsSaid) {
+  const Problem p = small();
+  const CProblem said(p, "auto");
+  PrnnProblem unsaid{};
+  unsaid.size = sizeof unsaid;
+  unsaid.cell = "gru_diag";
+  unsaid.batch = p.batch;
+  unsaid.seq_len = p.seq_len;
+  unsaid.hidden = p.hidden;
+  PrnnSizes expected, found;
+  ASSERT_EQ(prnn_sizes(&said.c, &expected), kPrnnOk);
+  ASSERT_EQ(prnn_sizes(&unsaid, &found), kPrnnOk) << prnn_message();
+  EXPECT_EQ(found.bytes_min, expected.bytes_min);
+  EXPECT_EQ(found.flops, expected.flops);
+  Device device(cpu());
+  unsaid.iteration_limit = 1;  // auto has none to limit: what it is refused with tells who was asked
+  std::int64_t bytes = 0;
+  EXPECT_EQ(prnn_workspace_bytes(device.c, &unsaid, &bytes), kPrnnUndefined);
+  EXPECT_EQ(std::string(prnn_message()).substr(0, 5), "auto ") << prnn_message();
+}
+
 TEST(TheCInterface, DrawsAndJudgesAsTheHarnessDoes) {
   for (const char* pass : {"forward", "backward", "both"}) {
     Problem p = small(pass);
@@ -144,6 +166,7 @@ TEST(TheCInterface, RefusesAProblemThatCannotBeSolved) {
   };
   const std::vector<Wrong> all{
       {[](PrnnProblem& c) { c.size -= 8; }, kPrnnBadInput, "problem.size"},
+      {[](PrnnProblem& c) { c.size += 8; }, kPrnnBadInput, "problem.size"},
       {[](PrnnProblem& c) { c.cell = nullptr; }, kPrnnBadInput, "problem.cell"},
       {[](PrnnProblem& c) { c.cell = "gru"; }, kPrnnBadInput, "problem.cell: 'gru'; expected"},
       {[](PrnnProblem& c) { c.solver = "fast"; }, kPrnnBadInput, "problem.solver: 'fast'"},
@@ -220,6 +243,8 @@ TEST(TheCInterface, RefusesPointersThatCannotBeUsed) {
   refused(prnn_draw(device.c, &problem.c, "wild", "zero", 1, &tensors), kPrnnBadInput, "regime: 'wild'");
   refused(prnn_draw(device.c, &problem.c, "paper", "one", 1, &tensors), kPrnnBadInput, "h0: 'one'");
   refused(prnn_draw(device.c, &problem.c, "text", "zero", 1, &tensors), kPrnnBadInput, "text");
+  const CProblem untrained(small("both", "elman_diag"), "seq_fused");
+  refused(prnn_draw(device.c, &untrained.c, "trained", "zero", 1, &tensors), kPrnnUndefined, "no model of elman_diag");
   tensors.h0 = nullptr;
   refused(prnn_draw(device.c, &problem.c, "paper", "zero", 1, &tensors), kPrnnBadInput, "tensors.h0: NULL");
   PrnnRatios ratios;

@@ -13,9 +13,7 @@ class Recurrence(torch.autograd.Function):
         batch, length, _, hidden = u.shape
         axes = {"cell": cell, "storage": STORAGE[u.dtype], "batch": batch, "seq_len": length, "hidden": hidden}
         tensors = {"u": u.contiguous(), "a": a.contiguous(), "h": library.tensors(axes)["h"]}
-        plan = library.plan(axes, solver)
-        plan.bind(tensors)()
-        context.plan = plan  # its workspace stays until the stream has done with it
+        library.kept_plan(axes, solver).bind(tensors)()
         context.save_for_backward(tensors["u"], tensors["a"], tensors["h"])
         context.library, context.axes, context.solver = library, {**axes, "pass": "backward"}, solver
         return tensors["h"]
@@ -25,7 +23,5 @@ class Recurrence(torch.autograd.Function):
         u, a, h = context.saved_tensors
         tensors = {"u": u, "a": a, "h": h, "grad_h": grad_h.contiguous()}
         tensors.update({name: tensor for name, tensor in context.library.tensors(context.axes).items() if name in ("du", "da")})
-        plan = context.library.plan(context.axes, context.solver)
-        plan.bind(tensors)()
-        context.plan = plan
+        context.library.kept_plan(context.axes, context.solver).bind(tensors)()
         return tensors["du"], tensors["da"].to(a.dtype), None, None, None

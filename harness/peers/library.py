@@ -62,6 +62,7 @@ class Library:
         if self._c.prnn_c_api_version() != VERSION:
             raise Failed(0, f"{path}: version {self._c.prnn_c_api_version()} of the C interface; expected {VERSION}")
         self.device = device
+        self._kept = {}
         self._device = ctypes.c_void_p()
         self._call("prnn_device_open", device.encode(), ctypes.byref(self._device))
 
@@ -119,6 +120,13 @@ class Library:
 
     def plan(self, axes, solver="auto", accumulate_da=False):
         return Plan(self, axes, solver, accumulate_da)
+
+    def kept_plan(self, axes, solver="auto"):
+        """As plan(), made once: for launches that follow each other on one stream, since they share its workspace."""
+        key = (solver, *sorted(axes.items()))
+        if key not in self._kept:
+            self._kept[key] = self.plan(axes, solver)
+        return self._kept[key]
 
 
 class Plan:

@@ -36,19 +36,25 @@ def worst(error, bound):
     return float("nan") if ratio.isnan().any() else float(ratio.max())
 
 
-def judge_states(cell, tensors, gates="exact"):
-    """h [B, L, K, D] against the true states -> (true states in f64, largest error over bound)."""
-    step, h = cells.STEPS[cell], tensors["h"]
+def true_states(cell, tensors, gates="exact"):
+    """(true states in f64, how far stored ones may be from them), [B, L, K, D], of u, a and h0; they are stored in u's type."""
+    step, stored = cells.STEPS[cell], tensors["u"].dtype
     a, u, h0 = (tensors[name].double() for name in ("a", "u", "h0"))
     truth = cells.loop(step, h0, a, u)
     _, J, _, _ = cells.derivatives(step, cells.shifted(h0, truth), a, u)
-    b = Bounds(cell, h.dtype, gates)
+    b = Bounds(cell, stored, gates)
     fresh = b.gates + 4 * b.u_c * (1 + a.abs().sum(0) + u.abs().sum(2, keepdim=True))
     bound, E = torch.empty_like(truth), torch.zeros_like(h0)
-    for l in range(h.shape[1]):
+    for l in range(u.shape[1]):
         E = (J[:, l].abs() * E.unsqueeze(1)).sum(2) + fresh[:, l]
         bound[:, l] = E + b.u_s * truth[:, l].abs()
-    return truth, worst((h.double() - truth).abs(), bound)
+    return truth, bound
+
+
+def judge_states(cell, tensors, gates="exact"):
+    """The largest error over bound of the states h [B, L, K, D]."""
+    truth, bound = true_states(cell, tensors, gates)
+    return worst((tensors["h"].double() - truth).abs(), bound)
 
 
 def gradients(cell, tensors, grad, gates="exact"):

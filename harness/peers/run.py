@@ -39,6 +39,10 @@ class BadInput(Exception):
     """One line: what, where, what was expected. Exit status 64."""
 
 
+def refuse(message):
+    raise BadInput(message)
+
+
 def arguments(words):
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help="suite file (TOML)")
@@ -50,6 +54,7 @@ def arguments(words):
     parser.add_argument("--compile-s", type=float, default=120, help="seconds that torch.compile may take in all [120]")
     parser.add_argument("--compile-at", default="B1/D64/,B8/D1024/", help="sizes that are compiled, as case_id has them [B1/D64/,B8/D1024/]")
     parser.add_argument("--no-time", action="store_true", help="verify only")
+    parser.error = refuse
     flags = parser.parse_args(words)
     unknown = [name for name in flags.peers.split(",") if name not in PEERS]
     if unknown:
@@ -87,7 +92,7 @@ class Group:
     """One problem: its tensors, drawn; the truth; a row for every solver and peer."""
 
     def __init__(self, session, group_id, cases):
-        self.session, self.group_id, self.cases = session, group_id, cases
+        self.session, self.group_id, self.cases, self.truths = session, group_id, cases, {}
         plain = [c for c in cases if records.axes_of(c["case_id"])["gates"] == "exact" and records.axes_of(c["case_id"])["iteration_limit"] == "adaptive"]
         self.plain_id = plain[0]["case_id"] if plain else None
 
@@ -102,7 +107,15 @@ class Group:
         add_speedups(rows, self.session.baselines)
         return rows
 
+    def true_states(self, axes, tensors):
+        """Of this group's inputs, which are the same for every row."""
+        if axes["gates"] not in self.truths:
+            self.truths[axes["gates"]] = oracle.true_states(axes["cell"], tensors, axes["gates"])
+        return self.truths[axes["gates"]]
+
     def drawn(self, axes):
+        if axes["weight_std"] is not None or axes["regime"] in ("text", "trained"):
+            raise frameworks.NotHere("the C interface draws neither weight_std nor a text")
         tensors = self.session.library.tensors(axes)
         self.session.library.draw(axes, tensors)
         for name in ("h", "last", "du", "da", "dh0"):
@@ -165,7 +178,7 @@ class Group:
             times = session.clock_of(axes).measure(launch, case.queued) if session.timed else launch()
             session.clock.wait()
             judged = {**case.tensors, **{name: tensor.contiguous() for name, tensor in case.unpack(last["outputs"]).items()}}
-            (judge_by(case.judge) if case.judge else judge)(session, row, axes, judged)
+            (judge_by(case.judge) if case.judge else judge)(self, row, axes, judged)
             describe(row, case.outcome())
             sizes = session.library.sizes(axes)
             row["bytes_min"], row["flops"] = sizes.bytes_min, sizes.flops
@@ -205,12 +218,13 @@ def describe(row, outcome):
         row.update(status="wrong", reason=f"not finite at b {outcome['nonfinite_b']}, l {outcome['nonfinite_l']}, d {outcome['nonfinite_d']}")
 
 
-def judge(session, row, axes, tensors):
+def judge(group, row, axes, tensors):
     """Our local test and autograd's truth in f64; status ok or wrong."""
-    local = session.library.judge(axes, tensors)
+    local = group.session.library.judge(axes, tensors)
     ratios = {}
     if axes["pass"] != "backward":
-        truth, ratios["h"] = oracle.judge_states(axes["cell"], tensors, axes["gates"])
+        truth, bound = group.true_states(axes, tensors)
+        ratios["h"] = oracle.worst((tensors["h"].double() - truth).abs(), bound)
         row["error"] = errors(tensors["h"], truth, local["h"], ratios["h"])
     if axes["pass"] != "forward":
         for name, (gradient, bound) in oracle.gradients(axes["cell"], tensors, axes["grad"], axes["gates"]).items():
@@ -226,7 +240,7 @@ def judge(session, row, axes, tensors):
 def judge_by(own):
     """Of a peer that computes another function: against its own truth."""
 
-    def judge_own(session, row, axes, tensors):
+    def judge_own(_, row, axes, tensors):
         truth, ratio = own(axes, tensors)
         row["error"] = {**errors(tensors["own"], truth, None, ratio), "reference": "the same module in f64 without cuDNN"}
         row["null_reasons"].update({"error.ratio_local": "another function: dense D x D recurrence, and its projection"})

@@ -4,7 +4,7 @@
 Reads bytes and predicts the next: embedding, projection to pre-activations u, our recurrence (layer.py), linear head; the initialisation of the paper (Danieli et al. 2025,
 App. C.1). Writes kernels/ops/trained_<cell>.inc, and to --curve the loss by step: through our kernels, and over the first --compared steps through the framework's
 sequential loop, in f32 and, as the truth, in f64. Training amplifies roundings, so the measure of what may differ is what the framework's own f32 differs from f64:
-the curves coincide if ours is nowhere further from f64's than --factor times that. Exit status: 2 if they do not."""
+the curves coincide if ours is nowhere further from f64's than --factor times that. Exit status: 2 if they do not, 64 for bad usage."""
 
 import argparse
 import json
@@ -105,6 +105,7 @@ def main(words):
     parser.add_argument("--out", default=str(ROOT / "kernels/ops"), help="folder of the models [kernels/ops]")
     parser.add_argument("--curve", help="JSON file to write the losses to")
     parser.add_argument("--seed", type=int, default=1)
+    parser.error = lambda message: parser.exit(64, f"train.py: {message}\n")
     flags = parser.parse_args(words)
     data = torch.tensor([byte % BYTES for byte in pathlib.Path(flags.text).read_bytes()])
     ours = library.Library(flags.library, flags.device)
