@@ -80,6 +80,15 @@ class Shape(Case):
             suite = tomllib.loads((HERE.parent / "suites" / "paper" / f"{name}.toml").read_text())
             self.assertEqual({(suite["batch"], hidden) for hidden in suite["hidden"]} | {(point["batch"], point["hidden"]) for point in suite["point"]}, set(SHAPES))
 
+    def test_the_suites_have_the_lengths_that_fits_need(self):
+        few = lambda name: sorted(point["seq_len"] for point in tomllib.loads((HERE.parent / "suites" / "paper" / f"{name}.toml").read_text())["point"] if point["batch"] == 1)
+        stretches = [(low, high) for _, low, high in reductions.STRETCHES] + [(reductions.COLLAPSES_FROM, 2**40)]
+        for name, needed in (("fig2_left", stretches), ("fig1", [(0, speed.LENGTH), (speed.LINEAR_FROM, 2**40)]), ("fig5", [(0, speed.LENGTH), (speed.LINEAR_FROM, 2**40), (2**12 + 1, 2**40)])):
+            for low, high in needed:
+                found = [n for n in few(name) if low <= n <= high]
+                self.assertTrue(low == 2**12 + 1 or (len(found) >= evidence.LEAST_LENGTHS and found[-1] >= evidence.LEAST_SPAN * found[0]), (name, low, found))
+                self.assertTrue(found)
+
     def test_a_reduction_is_named_by_its_jacobian(self):
         self.assertEqual(evidence.at(row("auto", 1, None, op="reduction", jacobian="2x2")), "2x2 at B = 1, D = 64, L = 512")
         self.assertEqual(evidence.kind(row("auto", 1, "x", jacobian="2x2")), "2x2")
