@@ -366,6 +366,14 @@ class C04(Case):
     def test_the_fewest_channels_decide(self):
         self.holds("C04", self.rows() + self.rows(exponents=(1, 1, 1), shape=(8, 256)))
 
+    def test_four_lengths_with_both_ends_are_enough_for_a_stretch(self):
+        lengths = [2**k for k in (2, 5, 8, 11, 12, 14, 16, 18, 19, 20, 22)]
+        self.holds("C04", [r for r in self.rows() if r["seq_len"] in lengths])
+        for end in (2**16, 2**18, 2**22):
+            self.lacks("C04", [r for r in self.rows() if r["seq_len"] in lengths and r["seq_len"] != end])
+        self.assertEqual([stretch[1:] for stretch in reductions.STRETCHES], [(0, 2**11), (2**11, 2**16), (2**16, 2**40)])
+        self.holds("C04", self.rows(exponents=(-0.5, 1, 0)))
+
     def test_every_stretch_is_needed(self):
         for low, high in ((2, 10), (12, 16), (17, 22)):
             self.lacks("C04", [r for r in self.rows() if not 2**low <= r["seq_len"] <= 2**high])
@@ -526,6 +534,16 @@ class C08(Case):
         self.holds("C08", self.rows(lambda c, r, n: 4 if n > 512 else 3))
         self.fails("C08", self.rows(lambda c, r, n: 4 if n > 512 else 2))
 
+    def test_the_spread_by_length_is_the_largest_of_the_seeds(self):
+        rows = self.rows(lambda c, r, n: 4 if n > 512 else 3) + [{**r, "seed": 2, "case_id": r["case_id"] + "2"} for r in self.rows(lambda c, r, n: 3)]
+        spread = [p for p in self.holds("C08", rows)["parts"] if "more or less" in p["what"]]
+        self.assertEqual([(p["value"], p["interval"]) for p in spread], [(1, [0, 1])] * 6)
+
+    def test_two_lengths_of_those_claimed_are_enough_and_one_is_not(self):
+        self.holds("C08", [r for r in self.rows() if r["seq_len"] in (256, 2048)])
+        self.lacks("C08", [r for r in self.rows() if r["seq_len"] == 256])
+        self.assertEqual((convergence.LENGTHS, convergence.LEAST_COUNT), ((256, 2048), 6))
+
     def test_lengths_are_compared_within_a_seed(self):
         rows = self.rows() + [{**r, "seed": 2, "case_id": r["case_id"] + "2"} for r in self.rows(lambda c, r, n: 2)]
         self.holds("C08", rows)
@@ -573,6 +591,7 @@ class C10(Case):
         for value, expected in zip((found["value"], *found["interval"]), (1.2, 1.1, 1.8)):
             self.assertAlmostEqual(value, expected)
         self.fails("C10", self.rows(0.6, 0.45, 0.9))
+        self.holds("C10", self.rows(0.6) + [{**r, "case_id": r["case_id"] + "0", "residual_max": [0.0] * 11} for r in self.rows(0.6)])
         self.fails("C10", self.rows(0.6, regimes=["paper"]) + self.rows(0.4, regimes=["public"]))
         self.lacks("C10", self.rows(0.6, regimes=["paper"]))
         self.lacks("C10", [{**r, "cell": "gru_diag"} for r in self.rows(0.6)])
@@ -589,6 +608,12 @@ class C11(Case):
             self.assertAlmostEqual(self.fails("C11", self.rows(exponent))["value"], exponent)
         self.fails("C11", self.rows(noise=(1, 9)))
         self.fails("C11", self.rows(cells=["gru_diag"]) + self.rows(0.1, cells=["lstm_cifg_diag"]))
+
+    def test_the_cell_that_breaks_it_is_named(self):
+        failed = [p["what"] for p in self.fails("C11", self.rows(cells=["gru_diag"]) + self.rows(0.1, cells=["lstm_cifg_diag"]))["parts"] if not p["holds"]]
+        self.assertEqual(len(failed), 1)
+        self.assertIn("lstm_cifg_diag", failed[0])
+        self.assertIn("the weakest lstm_cifg_diag", failed[0])
 
     def test_both_cells_enough_lengths_and_the_papers_solver_are_needed(self):
         self.lacks("C11", self.rows(cells=["gru_diag"]))
