@@ -359,7 +359,7 @@ TEST_F(Program, RefusesAWitnessWithMissingOrNonNumericEntries) {
 
 TEST_F(Program, ListsWhatExistsFromTheRegistries) {
   const auto list = [&](const std::string& what) { return nlohmann::json::parse(prnn("list " + what + " --json").out); };
-  EXPECT_EQ(list("cells").size(), find_op("recurrence").cells().size());
+  EXPECT_EQ(list("cells").size(), find_op("recurrence").cells().size() + find_op("reduction").cells().size());
   EXPECT_EQ(list("solvers").size(), solver_names().size());
   EXPECT_EQ(list("devices").size(), machines().size());
   for (const auto& device : list("devices")) EXPECT_EQ(device.contains("not_emulated"), device["name"] == "emulated");
