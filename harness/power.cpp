@@ -19,10 +19,8 @@ constexpr const char* kNone = "none";
 constexpr double kClasses_s[] = {10e-6, 50e-6};  // launches shorter than, shorter than, and the rest
 constexpr const char* kClassNames[] = {"below 10 us", "10 to 50 us", "50 us and more"};
 
-/// P(at most `seen` of `trials`) at this rate.
+/// P(at most `seen` of `trials`) at this rate, within (0, 1).
 double at_most(std::int64_t seen, std::int64_t trials, double rate) {
-  if (rate <= 0) return 1;
-  if (rate >= 1) return seen >= trials ? 1 : 0;
   double sum = 0;
   const double n = static_cast<double>(trials);
   for (std::int64_t i = 0; i <= seen; ++i) {
@@ -48,12 +46,13 @@ bool is_damaged(const Trial::Case& c, const std::string& damage) {
 }  // namespace
 
 double rate_at_most(std::int64_t seen, std::int64_t trials) {
+  if (seen == trials) return 1;
   double low = 0, high = 1;
   for (int i = 0; i < 60; ++i) {
     const double rate = (low + high) / 2;
     (at_most(seen, trials, rate) > kTail ? low : high) = rate;
   }
-  return seen == trials ? 1 : high;
+  return high;
 }
 
 double rate_at_least(std::int64_t seen, std::int64_t trials) { return 1 - rate_at_most(trials - seen, trials); }
