@@ -17,7 +17,7 @@ if(missing)
   return()
 endif()
 
-set(flags -std=c++20 -g -O1 -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all -ffp-contract=off)
+set(flags -std=c++20 -gline-tables-only -O0 -fsanitize=fuzzer-no-link,address,undefined,float-cast-overflow -fno-sanitize-recover=all -ffp-contract=off)
 get_target_property(eigen Eigen3::Eigen INTERFACE_INCLUDE_DIRECTORIES)
 list(TRANSFORM eigen PREPEND -isystem)
 set(includes -I${CMAKE_SOURCE_DIR} -I${CMAKE_BINARY_DIR}/generated ${eigen})

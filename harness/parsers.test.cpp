@@ -74,12 +74,20 @@ std::string toml_values(const std::vector<T>& list) {
   return "[" + text + "]";
 }
 
+/// Whether an op of the grid is done with the values of this axis.
+bool takes(const Axes& axes, std::string_view axis) {
+  return std::any_of(axes.op.begin(), axes.op.end(), [&](const std::string& op) { return find_op(op).axis == axis; });
+}
+
 /// One grid of a suite as a suite of its own, every axis written out.
 std::string text_of(const Suite& suite, const Grid& grid) {
   const Axes& axes = grid.axes;
   std::string text = "title = " + toml_string(suite.title) + "\n";
   const auto line = [&](const char* key, const auto& list) { text += fmt::format("{} = {}\n", key, toml_values(list)); };
-  line("op", axes.op), line("scope", axes.scope), line("cells", axes.cells), line("solvers", axes.solvers), line("passes", axes.passes), line("grad", axes.grad);
+  line("op", axes.op), line("scope", axes.scope);
+  if (takes(axes, "cells")) line("cells", axes.cells);
+  if (takes(axes, "jacobian")) line("jacobian", axes.jacobian);
+  line("solvers", axes.solvers), line("passes", axes.passes), line("grad", axes.grad);
   line("storage", axes.storage), line("batch", axes.batch), line("hidden", axes.hidden), line("seq_len", axes.seq_len), line("regime", axes.regime);
   if (axes.weight_std.front()) line("weight_std", axes.weight_std);
   line("h0", axes.h0), line("seed", axes.seed), line("gates", axes.gates), line("iteration_limit", axes.iteration_limit), line("cache", axes.cache);
@@ -103,8 +111,10 @@ std::string text_of(const Suite& suite, const Grid& grid) {
 std::size_t cases_of(const Axes& axes) {
   std::size_t cases = 1;
   const auto multiply = [&](const auto&... lists) { ((require(!lists.empty(), "an axis without values"), cases *= lists.size()), ...); };
-  multiply(axes.op, axes.scope, axes.cells, axes.solvers, axes.passes, axes.grad, axes.storage, axes.batch, axes.hidden, axes.seq_len, axes.regime, axes.weight_std, axes.h0,
-           axes.seed, axes.gates, axes.iteration_limit, axes.cache);
+  cases *= (takes(axes, "cells") ? axes.cells.size() : 0) + (takes(axes, "jacobian") ? axes.jacobian.size() : 0);
+  require(cases > 0, "nothing that an op is done with");
+  multiply(axes.op, axes.scope, axes.solvers, axes.passes, axes.grad, axes.storage, axes.batch, axes.hidden, axes.seq_len, axes.regime, axes.weight_std, axes.h0, axes.seed,
+           axes.gates, axes.iteration_limit, axes.cache);
   for (const auto& [key, list] : axes.policy) multiply(list);
   return cases;
 }

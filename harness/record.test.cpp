@@ -314,7 +314,7 @@ TEST(Provenance, SaysWhereTheNumbersComeFrom) {
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
   EXPECT_EQ(keys, (std::vector<std::string>{"record", "schema", "time_utc", "command", "commit", "dirty", "build", "machine", "gpu", "suite", "order_seed", "copy_bytes_per_s",
-                                            "launch_s", "error_factor", "fingerprint", "text", "interleaved_with", "inject"}));
+                                            "launch_s", "error_factor", "fingerprint", "text", "shard", "interleaved_with", "inject"}));
   EXPECT_EQ(json["record"], "provenance");
   EXPECT_EQ(json["schema"], 1);
   EXPECT_EQ(json["command"], "prnn run t.toml");

@@ -54,12 +54,12 @@ const std::vector<Rule>& rules() {
        std::regex(INCLUDES "(kernels/(?!(api|fault)\\.hpp\")|reference/(?!(reference|thresholds)\\.hpp\"))")},
       {"a test of harness/ sees no cell and no solver", std::regex("^harness/.*(\\.test\\.cpp|/testing\\.hpp)$"), std::regex(kNowhere),
        std::regex(INCLUDES "kernels/(cells|solvers)/")},
-      {"nothing but harness/ includes harness/", std::regex("^(kernels|reference)/"), std::regex(kNowhere), std::regex(INCLUDES "harness/")},
+      {"nothing but harness/ includes harness/", std::regex("^(kernels|reference)/"), std::regex("^kernels/solvers/device_outputs[.]"),  // which compares digests
+       std::regex(INCLUDES "harness/")},
       {"Boost and Eigen are the reference's, fibers the emulator's, distributions the gate's", std::regex(kSource),
-       std::regex("^reference/(.*\\.cpp|mp\\.hpp)$|/device_emulated\\.cpp$|^harness/comparison\\.cpp$|\\.test\\.cpp$"),
-       std::regex(INCLUDES "(boost/|Eigen/|reference/mp\\.hpp)")},
-      {"figures read records alone", std::regex("^plots/.*\\.py$"), std::regex("/test_plots\\.py$"),
-       std::regex("\\b(subprocess|ctypes|cffi|os\\.(system|popen|exec))\\b|\\b(kernels|harness|reference|suites)/|\\b(torch|cupy|jax)\\b")},
+       std::regex("^reference/(.*\\.cpp|mp\\.hpp)$|/device_emulated\\.cpp$|^harness/comparison\\.cpp$|\\.test\\.cpp$"), std::regex(INCLUDES "(boost/|Eigen/|reference/mp\\.hpp)")},
+      {"figures read records alone", std::regex("^plots/.*\\.py$"), std::regex("/test_\\w+\\.py$"),
+       std::regex("\\b(subprocess|ctypes|cffi|os\\.(system|popen|exec))\\b|(open|Path|glob)\\([^)]*\\b(kernels|harness|reference|suites)/|\\b(import|from) (torch|cupy|jax)\\b")},
   };
   return list;
 }

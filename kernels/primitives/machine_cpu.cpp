@@ -146,9 +146,16 @@ std::optional<double> processor_clock_mhz(const fs::path& root) {
   return fastest > 0 ? std::optional(fastest) : std::nullopt;
 }
 
+std::int64_t HostMachine::free_bytes() const {
+  constexpr double kFresh_s = 0.01;  // it is read from files, which takes longer than a small launch
+  if (const double now = now_s(); read_at_s_ == 0 || now - read_at_s_ > kFresh_s) {
+    free_bytes_ = free_host_bytes();
+    read_at_s_ = now;
+  }
+  return free_bytes_;
+}
+
 void HostMachine::refuse_more_than_free(std::int64_t bytes) const {
-  constexpr std::int64_t kNeverRefused = 1 << 20;  // asking what is free reads files: longer than a small launch takes
-  if (0 <= bytes && bytes <= kNeverRefused) return;
   const std::int64_t free = free_bytes();
   if (bytes < 0 || bytes > free) throw OutOfMemory("needs " + std::to_string(bytes) + " bytes of host memory, " + std::to_string(free) + " are free");
 }

@@ -19,7 +19,7 @@ std::optional<double> processor_clock_mhz(const std::filesystem::path& root = "/
 class HostMachine : public Machine {
  public:
   std::string_view device() const override { return "cpu"; }
-  std::int64_t free_bytes() const override { return free_host_bytes(); }
+  std::int64_t free_bytes() const override;
   std::int64_t last_level_cache_bytes() const override { return prnn::last_level_cache_bytes(); }
 
   /// 64-byte aligned; every byte is 0xff (NaN), which also makes each page resident, so that free_bytes() is true and no timed launch faults.
@@ -49,6 +49,8 @@ class HostMachine : public Machine {
 
  private:
   double copy_bytes_per_s_ = 0, launch_s_ = -1;
+  mutable std::int64_t free_bytes_ = 0;
+  mutable double read_at_s_ = 0;  // 0: never
 };
 
 }  // namespace prnn

@@ -45,7 +45,7 @@ class Problems {
   }
   static std::vector<std::string> drawn_regimes() {
     std::vector<std::string> list = regime_names();
-    std::erase(list, "text");  // needs one
+    std::erase_if(list, reads_text);
     return list;
   }
   /// Edges of tiles, or anything; short ones more often.
