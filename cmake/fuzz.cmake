@@ -1,5 +1,5 @@
 # The parsers under libFuzzer (tests fuzz.*, label fuzz): they and their test are compiled by clang, the rest is what the program is made of. Built by the test fuzz.build, not by `all`.
-set(fuzz_seconds 10)  # each parser
+set(fuzz_seconds 12)  # each parser
 set(fuzzed harness/toml_file.cpp harness/suite.cpp harness/gate_policy.cpp harness/plan.cpp harness/shard.cpp harness/record.cpp reference/witness.cpp kernels/primitives/measured.cpp)
 set(fuzz ${CMAKE_BINARY_DIR}/fuzz)
 
