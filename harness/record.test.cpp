@@ -12,6 +12,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "harness/testing.hpp"
+
 namespace prnn {
 namespace {
 
@@ -20,7 +22,7 @@ namespace fs = std::filesystem;
 /// A folder of this test's own, gone with it.
 class Folder {
  public:
-  Folder() : path_(fs::temp_directory_path() / ("prnn-record-" + std::to_string(getpid()) + "-" + testing::UnitTest::GetInstance()->current_test_info()->name())) {
+  Folder() : path_(fs::temp_directory_path() / ("prnn-record-" + std::to_string(getpid()) + "-" + ::testing::UnitTest::GetInstance()->current_test_info()->name())) {
     fs::create_directories(path_);
   }
   ~Folder() { fs::remove_all(path_); }
@@ -36,14 +38,7 @@ std::string content(const std::string& path) {
 }
 void put(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
 
-std::string refusal(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const BadInput& error) {
-    return error.what();
-  }
-  return "accepted";
-}
+using testing::refusal;
 
 /// Every field set, each to another value.
 CaseRecord full_row() {

@@ -1,6 +1,7 @@
-// testing.hpp: a machine whose clock is a script: launches say how long they took, and everything the harness asks of it is counted.
+// testing.hpp: what input is refused with, and a machine whose clock is a script: launches say how long they took, and everything the harness asks of it is counted.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +9,16 @@
 #include "kernels/primitives/machine_host.hpp"
 
 namespace prnn::testing {
+
+/// What f() refuses its input with; "accepted" where it does not.
+inline std::string refusal(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const BadInput& error) {
+    return error.what();
+  }
+  return "accepted";
+}
 
 class ScriptedMachine : public HostMachine {
  public:
