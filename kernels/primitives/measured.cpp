@@ -12,6 +12,7 @@
 
 #include "kernels/cells/all.hpp"
 #include "kernels/fault.hpp"
+#include "kernels/primitives/policy.hpp"
 
 namespace prnn {
 namespace {
@@ -205,12 +206,22 @@ bool has_whole_words(std::int64_t hidden, Storage storage) { return hidden * siz
 
 Storage other_of_its_size(Storage storage) { return storage == Storage::f16 ? Storage::bf16 : storage == Storage::bf16 ? Storage::f16 : storage; }
 
-std::string stand_in(const std::string& cell) {
-  bool is_scalar = true;
+int state_of(const std::string& cell) {
+  int state = 1;
   AllCells::for_each([&]<class Cell>() {
-    if (cell == Cell::name) is_scalar = Cell::kState == 1;
+    if (cell == Cell::name) state = Cell::kState;
   });
-  return is_scalar ? "gru_diag" : "lstm_cifg_diag";
+  return state;
+}
+
+std::string stand_in(const std::string& cell) { return state_of(cell) == 1 ? "gru_diag" : "lstm_cifg_diag"; }
+
+/// The length whose time a candidate takes for a problem.
+std::int64_t computed_steps(const Candidate& candidate, const Problem& p, std::string_view device) {
+  if (candidate.solver != "newton_fused" || device == "cpu") return p.seq_len;
+  Problem overridden = p;
+  overridden.policy.insert(candidate.overrides.begin(), candidate.overrides.end());
+  return newton_computed_steps(overridden, state_of(p.cell));
 }
 
 }  // namespace
@@ -289,8 +300,10 @@ std::vector<Prediction> ranked(const MeasuredTable& table, const Problem& p, std
     points[at].push_back({std::log2(double(line->batch) * double(line->hidden)), std::log2(double(line->seq_len)), std::log2(line->time_us)});
   }
   std::vector<Prediction> predictions;
-  for (std::size_t i = 0; i < candidates.size(); ++i)
-    predictions.push_back({candidates[i], std::exp2(predicted_time(points[i], std::log2(channels), std::log2(double(p.seq_len))))});
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    const double seq_len = std::log2(double(computed_steps(candidates[i], p, device)));
+    predictions.push_back({candidates[i], std::exp2(predicted_time(points[i], std::log2(channels), seq_len))});
+  }
   std::stable_sort(predictions.begin(), predictions.end(), [](const Prediction& a, const Prediction& b) { return a.time_us < b.time_us; });
   return predictions;
 }

@@ -62,7 +62,7 @@ struct Prediction {
 };
 
 /// Every candidate for a problem, forward or backward, on a device (cpu; cuda and emulated are GPUs), the fastest first; of equals, the table's first.
-/// The times are those of its pass, of the nearest architecture that has any. Of a GPU with other multiprocessors than its: at as many channels a multiprocessor.
+/// newton_fused on a GPU takes the time of the whole tiles that a sequence needs. The times are those of its pass, of the nearest architecture that has any. Of a GPU with other multiprocessors than its: at as many channels a multiprocessor.
 /// What the table does not know is taken for what is like it: a cell for gru_diag or (more state components) lstm_cifg_diag, a storage type for
 /// the other of its size or f32, gates for exact, rows of whole 16-byte words for others; where it lacks these too, for anything it has. Rows of no
 /// whole words with fewer channels than it has such, too, are taken for whole ones: how many channels there are matters more.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cells/scalar.hpp"
+#include "kernels/primitives/policy.hpp"
 
 namespace prnn {
 namespace {
@@ -197,6 +198,21 @@ TEST(Ranked, TakesTheFirstOfEquals) {
     for (const Prediction& prediction : list) names += prediction.candidate.solver;
     EXPECT_EQ(names, order);
   }
+}
+
+TEST(Ranked, GivesNewtonFusedOnAGpuTheTimeOfItsWholeTiles) {
+  const Problem p = problem(13, 94, 281);
+  const std::int64_t computed = newton_computed_steps(p, 1);
+  ASSERT_GT(computed, p.seq_len);
+  ASSERT_EQ(computed % 16, 0);
+  const auto time_us = [](const std::string& solver, const Problem& at, const char* device) {  // a microsecond a step
+    const std::string architecture = std::string(device) == "cpu" ? "cpu" : "sm_90", head = architecture + " forward gru_diag f32 exact 13 94 ";
+    return ranked(parse_measured("architecture " + architecture + " 132\n" + head + "16 " + solver + " 16\n" + head + "4096 " + solver + " 4096\n"), at, device, {}).at(0).time_us;
+  };
+  EXPECT_NEAR(time_us("newton_fused", p, "cuda"), double(computed), time_rounding(double(computed)));
+  EXPECT_NEAR(time_us("newton_fused threads=32", p, "cuda"), double(ceil_div(p.seq_len, 16) * 16), time_rounding(281)) << "4 slots of 4 steps";
+  EXPECT_NEAR(time_us("shooting", p, "cuda"), 281, time_rounding(281));
+  EXPECT_NEAR(time_us("newton_fused", p, "cpu"), 281, time_rounding(281));
 }
 
 TEST(Ranked, TellsOverridesApart) {

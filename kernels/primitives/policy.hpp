@@ -206,12 +206,16 @@ struct AdjointShootingPolicy {
 };
 
 /// A block for every multiprocessor, stretches that are longer than what they overlap, and in short sequences no more of them than a cluster has blocks.
-/// Clusters of four and more leave some multiprocessors of each of the machine's parts without one: three quarters. Measured on an H200.
-constexpr AdjointShootingPolicy adjoint_shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, std::int64_t storage_bytes) {
+/// The machine's parts have 16 or 18 multiprocessors: 42 clusters of three, and of four and more in three quarters of them. Where one stretch is left, it is
+/// reduction. Measured on an H200.
+constexpr AdjointShootingPolicy adjoint_shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes) {
   const int panel = reduction_panel(storage_bytes), overlap = shooting_overlap(batch * hidden, seq_len, storage_bytes);
   const std::int64_t teams = batch * ceil_div(hidden, panel), all = std::max<std::int64_t>(kMultiprocessors / teams, 1);
+  const std::int64_t resident = all == 3 && teams > 42 ? 2 : all >= 4 && all <= kMostClusterBlocks ? all * 3 / 4 : all;
   const std::int64_t longest = std::min<std::int64_t>(seq_len / 64, seq_len < 4096 ? kMostClusterBlocks : seq_len < 16384 ? 32 : 64);
-  return {{512, panel}, {int(std::clamp<std::int64_t>(longest, 1, all >= 4 && all <= kMostClusterBlocks ? all * 3 / 4 : all)), overlap}};
+  const int segments = int(std::clamp<std::int64_t>(longest, 1, resident));
+  if (segments == 1) return {reduction_policy(batch, hidden, state, storage_bytes), {segments, overlap}};
+  return {{512, panel}, {segments, overlap}};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -302,8 +306,9 @@ inline std::string reduction_why_not(const Problem& p) {
                               p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= 256; }, "must be a power of two up to 256");
 }
 
-inline AdjointShootingPolicy adjoint_shooting_policy(const Problem& p) {
-  const AdjointShootingPolicy shipped = adjoint_shooting_policy(p.batch, p.hidden, p.seq_len, size_of(p.storage));
+/// state: kState of the problem's cell.
+inline AdjointShootingPolicy adjoint_shooting_policy(const Problem& p, int state) {
+  const AdjointShootingPolicy shipped = adjoint_shooting_policy(p.batch, p.hidden, p.seq_len, state, size_of(p.storage));
   const int channels = std::max(chosen(p.policy, "channels_a_block", shipped.blocks.channels_a_block), reduction_panel(size_of(p.storage)));
   return {{std::max(chosen(p.policy, "threads", shipped.blocks.threads), channels), channels},
           {chosen(p.policy, "segments", shipped.cut.segments), chosen(p.policy, "overlap", shipped.cut.overlap)}};
@@ -369,6 +374,13 @@ inline std::string chained_why_not(const Problem& p) {
 inline NewtonPolicy newton_policy(const Problem& p, int state) {
   const NewtonPolicy shipped = newton_policy(p.batch, p.hidden, p.seq_len, state, size_of(p.storage));
   return {chosen(p.policy, "threads", shipped.threads), chosen(p.policy, "steps_a_thread", shipped.steps_a_thread), chosen(p.policy, "channels_a_block", shipped.channels_a_block)};
+}
+
+/// Steps that newton_fused computes: whole tiles of them. Its time depends on seq_len through these alone.
+inline std::int64_t newton_computed_steps(const Problem& p, int state) {
+  const NewtonPolicy policy = newton_policy(p, state);
+  const std::int64_t tile = policy.threads / policy.channels_a_block * policy.steps_a_thread;
+  return ceil_div(p.seq_len, tile) * tile;
 }
 
 inline std::string newton_why_not(const Problem& p, int state) {

@@ -84,7 +84,7 @@ TEST(AReductionPolicy, IsAsWideAsLeavesEveryMultiprocessorABlock) {
 
 TEST(AnAdjointShootingPolicy, HasABlockForEveryMultiprocessorAndStretchesWorthTheirOverlap) {
   const auto segments = [](std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, Storage storage = Storage::f32) {
-    return adjoint_shooting_policy(problem(batch, hidden, seq_len, storage)).cut.segments;
+    return adjoint_shooting_policy(problem(batch, hidden, seq_len, storage), 1).cut.segments;
   };
   EXPECT_EQ(segments(8, 256, 2048), 2);
   EXPECT_EQ(segments(8, 256, 2048, Storage::bf16), 3);
@@ -94,7 +94,27 @@ TEST(AnAdjointShootingPolicy, HasABlockForEveryMultiprocessorAndStretchesWorthTh
   EXPECT_EQ(segments(1, 64, 2048), 16);
   EXPECT_EQ(segments(1, 64, 8192), 32);
   EXPECT_EQ(segments(1, 64, 1 << 20), 64);
-  EXPECT_EQ(adjoint_shooting_policy(problem(1, 64, 512)).cut.overlap, shooting_overlap(64, 512, 4));
+  EXPECT_EQ(segments(1, 42 * 32, 2048), 3);
+  EXPECT_EQ(segments(1, 43 * 32, 2048), 2) << "clusters of three: 42 fit";
+  EXPECT_EQ(adjoint_shooting_policy(problem(1, 64, 512), 1).cut.overlap, shooting_overlap(64, 512, 4));
+}
+
+TEST(AnAdjointShootingPolicy, OfOneStretchIsThatOfReduction) {
+  for (const int state : {1, 2}) {
+    const Problem p = problem(8, 4096, 2048);
+    EXPECT_EQ(adjoint_shooting_policy(p, state).blocks, reduction_policy(p, state)) << state;
+  }
+}
+
+TEST(ANewtonPolicy, ComputesWholeTiles) {
+  for (const std::int64_t seq_len : {1, 191, 256, 281, 4096, 5000}) {
+    const Problem p = problem(13, 94, seq_len);
+    const NewtonPolicy policy = newton_policy(p, 1);
+    const std::int64_t tile = policy.threads * policy.steps_a_thread / policy.channels_a_block, steps = newton_computed_steps(p, 1);
+    EXPECT_EQ(steps % tile, 0) << seq_len;
+    EXPECT_GE(steps, seq_len);
+    EXPECT_LT(steps, seq_len + tile);
+  }
 }
 
 TEST(AShootingPolicy, CanBeLaunchedAtEveryShapeAndFillsTheMachine) {

@@ -504,8 +504,9 @@ class ReductionRun : public Run {
     }
     const Team team = plan_.cut.count == 1 ? Team::block : plan_.cut.count <= kMostClusterBlocks && is_hopper(machine_) ? Team::cluster : Team::grid;
     const auto launch_with = [&]<class Gated>() {
-      launch_team(team, plan_.cut.count, &reduction_kernel<Gated, T, kShoots>, plan_.blocks, plan_.policy.threads, plan_.shared_bytes(G), stream, Layout<Gated>(at_), t, maps,
-                  in_tiles_, plan_.policy.channels_a_block, kReductionStages, team, plan_.cut, pages(), sums_.as<CompensatedSum<C>>(), accumulate_, status_.as<ReductionStatus>());
+      const auto kernel = plan_.cut.count == 1 ? &reduction_kernel<Gated, T, false> : &reduction_kernel<Gated, T, kShoots>;
+      launch_team(team, plan_.cut.count, kernel, plan_.blocks, plan_.policy.threads, plan_.shared_bytes(G), stream, Layout<Gated>(at_), t, maps, in_tiles_,
+                  plan_.policy.channels_a_block, kReductionStages, team, plan_.cut, pages(), sums_.as<CompensatedSum<C>>(), accumulate_, status_.as<ReductionStatus>());
     };
     if constexpr (kApproximates) with_gates<Cell, T>(approximate_, launch_with);
     else launch_with.template operator()<Cell>();
@@ -539,12 +540,12 @@ class ReductionRun : public Run {
   /// A problem's policy, and what follows from it. most_blocks: of a team.
   struct Plan {
     explicit Plan(const Problem& p, int most_blocks = kMostTeamBlocks)
-        : policy(kShoots ? adjoint_shooting_policy(p).blocks : reduction_policy(p, K)),
+        : policy(kShoots ? adjoint_shooting_policy(p, K).blocks : reduction_policy(p, K)),
           tile(policy.threads / policy.channels_a_block * S),
           teams(p.batch * ceil_div(p.hidden, policy.channels_a_block)),
           batch(p.batch),
           weights(p.batch * W * p.hidden) {
-      const ShootingCut wanted = kShoots ? adjoint_shooting_policy(p).cut : ShootingCut{1, 0};
+      const ShootingCut wanted = kShoots ? adjoint_shooting_policy(p, K).cut : ShootingCut{1, 0};
       cut.overlap = ceil_div(std::int64_t(wanted.overlap), tile) * tile;
       cut.length = ceil_div(ceil_div(p.seq_len, std::int64_t(std::min(wanted.segments, most_blocks))), tile) * tile;
       cut.count = int(ceil_div(p.seq_len, cut.length));
