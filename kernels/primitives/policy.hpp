@@ -206,12 +206,11 @@ struct AdjointShootingPolicy {
 };
 
 /// A block for every multiprocessor, stretches that are longer than what they overlap, and in short sequences no more of them than a cluster has blocks.
-/// The machine's parts have 16 or 18 multiprocessors: 42 clusters of three, and of four and more in three quarters of them. Where one stretch is left, it is
-/// reduction. Measured on an H200.
+/// Clusters of three and more leave some multiprocessors of each of the machine's parts without one: three quarters. One stretch is reduction. Measured on an H200.
 constexpr AdjointShootingPolicy adjoint_shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes) {
   const int panel = reduction_panel(storage_bytes), overlap = shooting_overlap(batch * hidden, seq_len, storage_bytes);
   const std::int64_t teams = batch * ceil_div(hidden, panel), all = std::max<std::int64_t>(kMultiprocessors / teams, 1);
-  const std::int64_t resident = all == 3 && teams > 42 ? 2 : all >= 4 && all <= kMostClusterBlocks ? all * 3 / 4 : all;
+  const std::int64_t resident = all >= 3 && all <= kMostClusterBlocks ? all * 3 / 4 : all;
   const std::int64_t longest = std::min<std::int64_t>(seq_len / 64, seq_len < 4096 ? kMostClusterBlocks : seq_len < 16384 ? 32 : 64);
   const int segments = int(std::clamp<std::int64_t>(longest, 1, resident));
   if (segments == 1) return {reduction_policy(batch, hidden, state, storage_bytes), {segments, overlap}};

@@ -94,8 +94,8 @@ TEST(AnAdjointShootingPolicy, HasABlockForEveryMultiprocessorAndStretchesWorthTh
   EXPECT_EQ(segments(1, 64, 2048), 16);
   EXPECT_EQ(segments(1, 64, 8192), 32);
   EXPECT_EQ(segments(1, 64, 1 << 20), 64);
-  EXPECT_EQ(segments(1, 42 * 32, 2048), 3);
-  EXPECT_EQ(segments(1, 43 * 32, 2048), 2) << "clusters of three: 42 fit";
+  EXPECT_EQ(segments(1, 33 * 32, 2048), 3);
+  EXPECT_EQ(segments(1, 42 * 32, 2048), 2) << "126 blocks in clusters of three are not all resident";
   EXPECT_EQ(adjoint_shooting_policy(problem(1, 64, 512), 1).cut.overlap, shooting_overlap(64, 512, 4));
 }
 
