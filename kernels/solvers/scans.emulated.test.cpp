@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "kernels/primitives/device_emulated.hpp"
+#include "kernels/primitives/measured.hpp"
 #include "kernels/primitives/policy.hpp"
 #include "kernels/solvers/scan_testing.hpp"
 #include "reference/thresholds.hpp"
@@ -23,9 +24,9 @@ Machine& machine() {
   return *opened;
 }
 
-/// Tiles of 16 (diag) and 4 (2x2) steps of one channel after another, teams of three: every edge within a hundred steps.
-Problem small_tiles(Problem p, int threads = 32, int channels = 32, int team = 3) {
-  p.policy = {{"threads", threads}, {"channels_a_block", channels}, {"blocks_a_team", team}};
+/// Tiles of 4 steps of one channel after another, teams of three: every edge within a hundred steps.
+Problem small_tiles(Problem p, int threads = 32, int channels = 32, int team = 3, int steps = 4) {
+  p.policy = {{"threads", threads}, {"channels_a_block", channels}, {"tiles_a_team", team}, {"steps_a_thread", steps}};
   return p;
 }
 
@@ -215,12 +216,16 @@ TEST(ScanChained, RefusesPoliciesThatCannotBeLaunched) {
     return find_solver("scan_chained", "emulated", p)->why_not(p);
   };
   for (const auto& [key, good, bad] : std::vector<std::tuple<const char*, std::int64_t, std::int64_t>>{{"threads", 32, 16},
-                                                                                                       {"threads", 256, 512},
+                                                                                                       {"threads", 512, 1024},
                                                                                                        {"threads", 64, 96},
                                                                                                        {"channels_a_block", 256, 512},
                                                                                                        {"channels_a_block", 1, 3},
-                                                                                                       {"blocks_a_team", 1, 0},
-                                                                                                       {"blocks_a_team", 1024, 1025}}) {
+                                                                                                       {"steps_a_thread", 1, 0},
+                                                                                                       {"steps_a_thread", 32, 48},
+                                                                                                       {"stages", 1, 0},
+                                                                                                       {"stages", 4, 5},
+                                                                                                       {"tiles_a_team", 1, 0},
+                                                                                                       {"tiles_a_team", 1024, 1025}}) {
     EXPECT_EQ(why(key, good), "") << key;
     EXPECT_NE(why(key, bad).find(key), std::string::npos) << key;
   }
@@ -238,24 +243,25 @@ TEST(ScanChained, ShippedPoliciesFitTheProblem) {
           EXPECT_TRUE(is_power_of_two(policy.threads) && policy.threads >= 64 && policy.threads <= kMostChainedThreads);
           EXPECT_TRUE(is_power_of_two(policy.channels_a_block) && policy.channels_a_block <= policy.threads);
           EXPECT_LT(policy.channels_a_block, 2 * hidden);
-          const std::int64_t tile = policy.threads / policy.channels_a_block * chained_steps(state, bytes);
-          EXPECT_TRUE(policy.blocks_a_team >= 1 && policy.blocks_a_team <= 64);
-          EXPECT_LT(tile * (policy.blocks_a_team / 2), std::max<std::int64_t>(seq_len, 1));  // no team of twice as many as the sequence has
+          EXPECT_TRUE(policy.tiles_a_team >= 1 && policy.tiles_a_team <= 64);
+          EXPECT_LT(policy.tile() * (policy.tiles_a_team / 2), std::max<std::int64_t>(seq_len, 1));  // no team of twice as many as the sequence has
         }
       }
     }
   }
 }
 
-TEST(AutoOnAGpu, TakesAThreadAChannelWhereThereAreEnough) {
-  const auto chosen = [](Storage storage, std::int64_t hidden) {
+TEST(AutoOnAGpu, TakesForAScanWhatTheTableSaysElseAThreadAChannelWhereThereAreEnough) {
+  const MeasuredTable table = parse_measured(auto_table());
+  const auto expect = [&](Storage storage, std::int64_t hidden, const char* without_times) {
     const Problem p = scan_problem("2x2", storage, 8, hidden, 4);
-    return std::string(find_solver("auto", "emulated", p)->prepare(p, *testing::open_machine("emulated"))->solver());
+    const Choice measured = choose(table, p, "emulated", {});
+    EXPECT_EQ(find_solver("auto", "emulated", p)->prepare(p, *testing::open_machine("emulated"))->solver(), measured.solver ? measured.solver->name : without_times) << hidden;
   };
-  EXPECT_EQ(chosen(Storage::f32, 1792), "scan_chained");
-  EXPECT_EQ(chosen(Storage::f32, 1920), "seq_fused");  // 120 blocks of 128
-  EXPECT_EQ(chosen(Storage::f32, 1921), "scan_chained") << "tiles are whole blocks of channels";
-  EXPECT_EQ(chosen(Storage::bf16, 1920), "scan_chained");
+  expect(Storage::f32, 1792, "scan_chained");
+  expect(Storage::f32, 1920, "seq_fused");     // 120 blocks of 128
+  expect(Storage::f32, 1921, "scan_chained");  // tiles are whole blocks of channels
+  expect(Storage::bf16, 1920, "scan_chained");
 }
 
 TEST(ScanStepwise, LaunchesOncePerPowerOfTwo) {
