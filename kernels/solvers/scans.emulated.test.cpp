@@ -71,6 +71,46 @@ TEST(ScanChained, IntegersAreExactAtEveryPolicy) {
   expect_integers<float>("scan_chained", scan_problem("diag", Storage::f32, 1, 33, 1100));
 }
 
+// Rows of whole 16-byte words: copied as tiles, cut at a row's and a sequence's end; else a number at a time.
+TEST(ScanChained, IntegersAreExactHoweverMapsCome) {
+  const auto expect = [](Problem p, const Policy& policy, bool in_tiles) {
+    p.policy = policy;
+    EXPECT_EQ(find_solver("scan_chained", machine().device(), p)->prepare(p, machine())->policy().at("tiles"), in_tiles);
+    const int size = int(size_of(p.storage));
+    size == 8 ? expect_integers<double>("scan_chained", p) : size == 4 ? expect_integers<float>("scan_chained", p) : expect_integers<Bf16>("scan_chained", p);
+  };
+  for (const char* jacobian : {"diag", "2x2"}) {
+    for (const auto& [storage, hidden] : std::vector<std::pair<Storage, int>>{{Storage::f32, 36}, {Storage::f64, 34}, {Storage::bf16, 40}})
+      expect(scan_problem(jacobian, storage, 2, hidden, 41), {{"threads", 64}, {"channels_a_block", 32}, {"steps_a_thread", 2}, {"tiles_a_team", 2}}, true);
+    expect(scan_problem(jacobian, Storage::f32, 2, 35, 41), {{"threads", 64}, {"channels_a_block", 32}, {"steps_a_thread", 2}, {"tiles_a_team", 2}}, false);
+    expect(scan_problem(jacobian, Storage::bf16, 2, 36, 41), {{"threads", 64}, {"channels_a_block", 32}, {"steps_a_thread", 2}, {"tiles_a_team", 2}}, false);
+    expect(scan_problem(jacobian, Storage::f32, 1, 4, 41), {{"threads", 32}, {"channels_a_block", 2}, {"steps_a_thread", 1}}, false);                  // 8 bytes side by side
+    expect(scan_problem(jacobian, Storage::f32, 1, 4, 300), {{"threads", 64}, {"channels_a_block", 4}, {"steps_a_thread", 16}, {"stages", 1}}, true);  // several copies a tile
+  }
+}
+
+// More tiles than all blocks hold at once: every stage of the ring, again and again, in two launches.
+TEST(ScanChained, IntegersAreExactAtEveryNumberOfStages) {
+  for (const int stages : {1, 2, 3, 4}) {
+    for (const int hidden : {4, 5}) {
+      Problem p = scan_problem("diag", Storage::f32, 5, hidden, 419);  // 5 x 53 tiles of 8 steps, or 105 of 4
+      p.policy = {{"threads", 32}, {"channels_a_block", hidden == 4 ? 4 : 8}, {"steps_a_thread", 1}, {"tiles_a_team", 3}, {"stages", stages}};
+      Workbench bench(p, machine());
+      ScanInputs in = testing::integer_inputs(p, 7);
+      testing::put_scan<float>(bench, in);
+      const testing::ScanTruth truth = testing::scan_truth(p, in);
+      const std::unique_ptr<prnn::Run> run = find_solver("scan_chained", machine().device(), p)->prepare(p, machine());
+      for (const int launch : {1, 2, 3}) {
+        bench.poison_outputs();
+        run->launch(bench.tensors, machine().stream());
+        machine().synchronise();
+        testing::expect_exact<float>(bench, truth, std::to_string(stages) + " stages, launch " + std::to_string(launch));
+        EXPECT_FALSE(run->outcome().nonfinite);
+      }
+    }
+  }
+}
+
 TEST(EveryDeviceScanSolver, RandomMapsAreWithinTheComponentwiseBound) {
   for (const char* solver : kSolvers) {
     for (const char* jacobian : {"diag", "2x2"}) {
