@@ -33,8 +33,8 @@ bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
 }
 
-const Names kPolicyKeys = {"threads",  "steps_a_thread", "steps_a_tile",  "channels_a_block", "prefetch",
-                           "segments", "overlap",        "blocks_a_team", "vector_bytes",     "tiles"};  // those that some solver reads
+const Names kPolicyKeys = {"threads",       "steps_a_thread", "steps_a_tile", "channels_a_block", "prefetch", "segments", "overlap",
+                           "blocks_a_team", "vector_bytes",   "tiles",        "tiles_a_team",     "stages"};  // those that some solver reads
 constexpr std::int64_t kMaxExtent = 0xffffffff;  // the counters of the draws have 32 bits an axis: beyond, values would repeat
 constexpr std::size_t kMostCases = 1'000'000;
 constexpr std::int64_t kWordsAStep = 64;  // more numbers than any cell reads, writes and keeps in workspace for a step of a channel

@@ -174,14 +174,21 @@ std::vector<Column> columns_of(const std::vector<MeasuredPoint>& points) {
 
 // --- choice --------------------------------------------------------------------------------------------------------------
 
-/// The architecture of a device and its GPU: of those it could be with times of the pass, the nearest, then the first; null where the table has none.
-const MeasuredTable::Architecture* nearest(const MeasuredTable& table, std::string_view pass, std::string_view device, const std::optional<GpuInfo>& gpu) {
+/// Whether a line is of the problem's op and pass: scans and cells have nothing in common.
+bool is_of(const MeasuredTable::Line& line, const Problem& p) {
+  bool of_scan = false;
+  AllScans::for_each([&]<class Scan>() { of_scan = of_scan || line.cell == Scan::name; });
+  return line.pass == p.pass && of_scan == (p.op == "reduction");
+}
+
+/// The architecture of a device and its GPU: of those it could be with times of the problem's op and pass, the nearest, then the first; null where the table has none.
+const MeasuredTable::Architecture* nearest(const MeasuredTable& table, const Problem& p, std::string_view device, const std::optional<GpuInfo>& gpu) {
   const MeasuredTable::Architecture* best = nullptr;
   int least = 0;
   for (const auto& architecture : table.architectures) {
     const std::optional<int> sm = compute_capability(architecture.name);
     if (sm.has_value() == (device == "cpu")) continue;
-    if (std::none_of(table.lines.begin(), table.lines.end(), [&](const auto& line) { return line.pass == pass && line.architecture == architecture.name; })) continue;
+    if (std::none_of(table.lines.begin(), table.lines.end(), [&](const auto& line) { return is_of(line, p) && line.architecture == architecture.name; })) continue;
     const int distance = sm && gpu ? std::abs(*sm - gpu->sm) : 0;
     if (!best || distance < least) best = &architecture, least = distance;
   }
@@ -273,11 +280,11 @@ double predicted_time(const std::vector<MeasuredPoint>& points, double channels,
 }
 
 std::vector<Prediction> ranked(const MeasuredTable& table, const Problem& p, std::string_view device, const std::optional<GpuInfo>& gpu) {
-  const MeasuredTable::Architecture* architecture = nearest(table, p.pass, device, gpu);
+  const MeasuredTable::Architecture* architecture = nearest(table, p, device, gpu);
   if (!architecture) return {};
   Lines lines;
   for (const MeasuredTable::Line& line : table.lines) {
-    if (line.pass == p.pass && line.architecture == architecture->name) lines.push_back(&line);
+    if (is_of(line, p) && line.architecture == architecture->name) lines.push_back(&line);
   }
   lines = narrowed(lines, &MeasuredTable::Line::cell, {p.cell, stand_in(p.cell)});
   lines = narrowed(lines, &MeasuredTable::Line::storage, {p.storage, other_of_its_size(p.storage), Storage::f32});

@@ -276,6 +276,21 @@ TEST(Ranked, TakesTimesOfThePassAlone) {
   EXPECT_EQ(fastest(text, p, "cuda", gpu(90, 132)), "nine");
 }
 
+TEST(Ranked, KeepsScansAndCellsApart) {
+  const std::string scans = "architecture sm_90 132\nsm_90 forward diag f32 exact 1 1 1 narrow 1\nsm_90 forward 2x2 f32 exact 1 1 1 wide 1\n";
+  const std::string cells = "sm_90 forward gru_diag f32 exact 1 1 1 gru 1\nsm_90 forward lstm_cifg_diag f32 exact 1 1 1 lstm 1\n";
+  Problem p = problem(1, 1, 1);
+  p.op = "reduction", p.cell = "diag";
+  EXPECT_EQ(fastest(scans + cells, p), "narrow");
+  p.cell = "2x2", p.storage = Storage::bf16;
+  EXPECT_EQ(fastest(scans + cells, p), "wide");
+  EXPECT_EQ(fastest("architecture sm_90 132\nsm_90 forward diag f32 exact 1 1 1 narrow 1\n" + cells, p), "narrow") << "one that is like it";
+  EXPECT_EQ(fastest("architecture sm_90 132\n" + cells, p), "") << "no times of scans";
+  EXPECT_EQ(fastest(scans, problem(1, 1, 1)), "") << "no times of cells";
+  EXPECT_EQ(fastest("architecture sm_70 80\nsm_70 forward diag f32 exact 1 1 1 seven 1\n" + scans.substr(0, 23) + cells, p, "cuda", gpu(90, 132)), "seven")
+      << "the nearest architecture that has times of scans";
+}
+
 TEST(Ranked, TakesWhatItDoesNotKnowForWhatIsLikeIt) {
   const std::string text =
       "architecture cpu 2\n"
@@ -382,6 +397,7 @@ TEST(ShippedTable, NamesOnlyWhatExistsAndIsAccepted) {
     const std::string device = line.architecture == "cpu" ? "cpu" : "emulated";
     measured.insert(device + " " + line.pass);
     Problem p = problem(line.batch, line.hidden, line.seq_len);
+    p.op = line.cell == "diag" || line.cell == "2x2" ? "reduction" : "recurrence";
     p.pass = line.pass, p.cell = line.cell, p.storage = line.storage, p.gates = line.gates, p.policy = line.candidate.overrides;
     const Solver* solver = find_solver(line.candidate.solver, device, p);
     ASSERT_TRUE(solver) << line.candidate.solver << " " << line.pass << " " << line.cell << " on " << device;

@@ -218,29 +218,42 @@ constexpr AdjointShootingPolicy adjoint_shooting_policy(std::int64_t batch, std:
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Chained scan (op reduction): a block holds channels_a_block channels x the slots of a tile x kChainedSteps steps; the tiles of a team of blocks see each other
+// Chained scan (op reduction): a tile is channels_a_block channels x slots of steps_a_thread steps; the tiles of a team see each other
 
 struct ChainedPolicy {
-  int threads, channels_a_block, blocks_a_team;
+  int threads, channels_a_block, steps_a_thread, tiles_a_team, stages;
+  constexpr int tile() const { return threads / channels_a_block * steps_a_thread; }
   bool operator==(const ChainedPolicy&) const = default;
 };
 
-inline constexpr int kMostChainedThreads = 256, kMostChainedChannels = 256;
-/// Steps a thread: their maps stay in registers, so that memory is read once; 80 registers leave every multiprocessor 768 threads, 96 KiB under way.
-PRNN_HD constexpr int chained_steps(int state, std::int64_t storage_bytes) {
-  if (storage_bytes == 8) return state >= 2 ? 2 : 8;
-  return state >= 2 ? 4 : 16;
+inline constexpr int kMostChainedThreads = 512, kMostChainedChannels = 256, kMostChainedSteps = 64, kMostChainedTeam = 1024;
+/// Tiles in a block's shared memory, at most: one that is computed, the others on their way.
+inline constexpr int kMostChainedStages = 4;
+/// Blocks of a launch, at most: each has as many tiles as come its way.
+inline constexpr std::int64_t kMostChainedBlocks = 8192;
+/// What memory moves while a team waits for the state of the one before: some 2 us.
+inline constexpr std::int64_t kChainLinkBytes = std::int64_t(1) << 23;
+
+/// Shared memory of a block: of a tile, and of all maps and states beside the tiles, at most.
+constexpr std::int64_t chained_tile_bytes(const ChainedPolicy& policy, int state, std::int64_t storage_bytes) {
+  return std::int64_t(policy.threads) * policy.steps_a_thread * state * (state + 1) * storage_bytes;
+}
+constexpr std::int64_t chained_maps_bytes(const ChainedPolicy& policy, int state, std::int64_t compute_bytes) {
+  return (2 * policy.threads * (state + 1) + policy.channels_a_block) * state * compute_bytes + 1024;
 }
 
-/// Whole cache lines side by side, blocks no longer than the sequence. A team of at most 64 tiles: what a tile reads of the others is a fraction of itself, and the
-/// chain from team to team, some 2 us a link, is shorter than memory takes for that much. Few channels move little a step: their tiles are half as wide and
-/// twice as long.
+/// Whole cache lines side by side, tiles of 24 or 32 KiB, no longer than the sequence; two blocks a multiprocessor have 100 KiB under way. Few channels move
+/// little a step: their tiles are half as wide and twice as long. A team has as many tiles as memory needs longer for than a link of the chain takes: then
+/// the chain from team to team is never what is waited for.
 constexpr ChainedPolicy chained_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes) {
+  const int steps = int((state >= 2 ? 16 : 64) / storage_bytes);
   const std::int64_t widest = batch * hidden <= 256 && seq_len >= 1 << 16 ? 16 : storage_bytes == 2 ? 64 : 32;
-  const std::int64_t channels = std::min<std::int64_t>(power_of_two_from(batch * hidden), widest);
-  const std::int64_t threads = std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, chained_steps(state, storage_bytes))) * channels, 64, kMostChainedThreads);
-  const std::int64_t tile = threads / channels * chained_steps(state, storage_bytes);
-  return {int(threads), int(channels), int(std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, tile)), 1, 64))};
+  const std::int64_t channels = std::min<std::int64_t>(power_of_two_from(hidden), widest);
+  const std::int64_t threads = std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, steps)) * channels, 64, 256);
+  ChainedPolicy policy{int(threads), int(channels), steps, 1, 3};
+  const std::int64_t step_bytes = batch * hidden * state * (state + 2) * storage_bytes, tiles = ceil_div(seq_len, policy.tile());
+  policy.tiles_a_team = int(std::min<std::int64_t>(power_of_two_from(std::min(ceil_div(kChainLinkBytes, step_bytes * policy.tile()), tiles)), 64));
+  return policy;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -351,22 +364,36 @@ inline std::string adjoint_shooting_why_not(const Problem& p) {
 inline ChainedPolicy chained_policy(const Problem& p, int state) {
   const ChainedPolicy shipped = chained_policy(p.batch, p.hidden, p.seq_len, state, size_of(p.storage));
   const int channels = chosen(p.policy, "channels_a_block", shipped.channels_a_block);
-  return {std::max(chosen(p.policy, "threads", shipped.threads), channels), channels, chosen(p.policy, "blocks_a_team", shipped.blocks_a_team)};
+  return {std::max(chosen(p.policy, "threads", shipped.threads), channels), channels, chosen(p.policy, "steps_a_thread", shipped.steps_a_thread),
+          chosen(p.policy, "tiles_a_team", shipped.tiles_a_team), chosen(p.policy, "stages", shipped.stages)};
 }
 
-inline std::string chained_why_not(const Problem& p) {
+inline std::string chained_why_not(const Problem& p, int state) {
   if (p.iteration_limit) return "scan_chained has no iterations to limit";
   std::string fault = policy_fault(
-      p.policy, "threads", [](std::int64_t n) { return is_power_of_two(n) && n >= 32 && n <= kMostChainedThreads; }, "must be 32, 64, 128 or 256");
+      p.policy, "threads", [](std::int64_t n) { return is_power_of_two(n) && n >= 32 && n <= kMostChainedThreads; }, "must be 32, 64, 128, 256 or 512");
   if (fault.empty()) {
     fault = policy_fault(
         p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChainedChannels; }, "must be a power of two up to 256");
   }
   if (fault.empty()) {
     fault = policy_fault(
-        p.policy, "blocks_a_team", [](std::int64_t n) { return n >= 1 && n <= kMostTeamBlocks; }, "must be 1 to 1024");
+        p.policy, "steps_a_thread", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChainedSteps; }, "must be a power of two up to 64");
   }
-  return fault;
+  if (fault.empty()) {
+    fault = policy_fault(
+        p.policy, "tiles_a_team", [](std::int64_t n) { return n >= 1 && n <= kMostChainedTeam; }, "must be 1 to 1024");
+  }
+  if (fault.empty()) {
+    fault = policy_fault(
+        p.policy, "stages", [](std::int64_t n) { return n >= 1 && n <= kMostChainedStages; }, "must be 1, 2, 3 or 4");
+  }
+  if (!fault.empty()) return fault;
+  const ChainedPolicy policy = chained_policy(p, state);
+  const std::int64_t most = kMostSharedBytes - chained_maps_bytes(policy, state, size_of(compute_storage(p.storage))), tile = chained_tile_bytes(policy, state, size_of(p.storage));
+  if (policy.stages * tile <= most) return "";
+  return "policy steps_a_thread = " + std::to_string(policy.steps_a_thread) + ": " + std::to_string(policy.stages) + " tiles of " + std::to_string(tile) +
+         " bytes, more than the " + std::to_string(most) + " that a block has for them";
 }
 
 /// state: kState of the problem's cell.
