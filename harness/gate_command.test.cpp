@@ -371,12 +371,12 @@ TEST_F(Gate, SavesOnlyRunsOfOneProgramAsItIs) {
   EXPECT_TRUE(baseline_files(name).empty());
 }
 
-// The baseline lies exactly where the margin is enforced, 8.7 % with nothing calibrated, so the first verdict is inconclusive whatever this machine does.
+// The baseline lies exactly where the margin is enforced, 11 % with nothing calibrated, so the first verdict is inconclusive whatever this machine does.
 TEST_F(Gate, RunsAgainWhatIsInconclusiveAndReplaysTheSameVerdict) {
   const std::string words = "run small.toml --device cpu --no-report --set seq_len=2,3 --out r.jsonl";
   ASSERT_EQ(prnn(words).code, 0);
   Records now = read_records(path("r.jsonl"));
-  slow_down(now.rows[0], 1 / (1 + std::expm1((1.959964 + 1.644854) * 0.02 * std::sqrt(4 / 3.0))));
+  slow_down(now.rows[0], 1 / (1 + std::expm1((1.959964 + 2.575829) * 0.02 * std::sqrt(4 / 3.0))));
   slow_down(now.rows[1], 10);  // an improvement: nothing to run again
   {
     RecordWriter writer = RecordWriter::create(path("before.jsonl"));
@@ -401,6 +401,15 @@ TEST_F(Gate, RunsAgainWhatIsInconclusiveAndReplaysTheSameVerdict) {
   const auto replayed = answer("gate r.jsonl --baseline before.jsonl --replay", verdict["exit_code"]);
   EXPECT_EQ(replayed["verdicts"], verdict["verdicts"]);
   EXPECT_EQ(replayed["inputs"], verdict["inputs"]);
+}
+
+TEST_F(Gate, RunsAgainAsManyProcessesOfBothAsAtFirst) {
+  ASSERT_EQ(prnn("run small.toml --device cpu --no-report --set seq_len=2 --against '" + exe_.string() + "' --processes 1 --inject slowdown=4 --out r.jsonl").code, 0);
+  EXPECT_EQ(prnn("gate r.jsonl --baseline r.against.jsonl").code, 1) << get("stdout");
+  const Records again = read_records(path("r.again1.jsonl"));
+  EXPECT_EQ(again.head.inject, "slowdown=4");
+  for (const CaseRecord& row : again.rows) EXPECT_EQ(row.visits->back().process, 0);
+  EXPECT_EQ(read_records(path("r.again1.against.jsonl")).rows.size(), again.rows.size());
 }
 
 TEST_F(Gate, RunsNothingAgainWhereThingsAreNotAsTheyWere) {
