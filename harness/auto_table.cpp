@@ -10,15 +10,10 @@
 
 #include "harness/progress.hpp"
 #include "harness/sha256.hpp"
+#include "harness/statistics.hpp"
 
 namespace prnn {
 namespace {
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
 
 /// Slow by design, or what is being fitted.
 bool can_be_fastest(const std::string& solver) {
