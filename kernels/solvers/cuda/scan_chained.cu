@@ -189,6 +189,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, sizeof(T) == 8 ? 2 : 3) scan
   if (slot == slots - 1 && hands_on && member + 1 == chain.team) show_tagged(chain.starts + (team_index + 1) * kWordsOf<State<C, K>> * pitch + column, pitch, x, where.launch);
 }
 
+#ifndef __CUDACC_RTC__
 template <class Scan, class T>
 class ScanChained final : public Run {
   using C = compute_t<T>;
@@ -197,7 +198,11 @@ class ScanChained final : public Run {
  public:
   static constexpr const char* kName = "scan_chained";
   static constexpr bool kIterates = false, kDeterministic = true;
-  static std::string why_not(const Problem& p) { return chained_why_not(p); }
+  static PolicySpace space() {
+    return {{.key = "threads", .least = 32, .most = kMostChainedThreads, .powers_of_two = true},
+            {.key = "channels_a_block", .most = kMostChainedChannels, .powers_of_two = true},
+            team_parameter()};
+  }
   static std::int64_t workspace_bytes(const Problem& p) { return Plan(p).bytes(); }
 
   ScanChained(const Problem& p, Machine& machine) : at_(layout_of<Scan>(p)), plan_(p), machine_(machine), workspace_(machine, plan_.bytes()) {
@@ -246,5 +251,7 @@ class ScanChained final : public Run {
 };
 
 PRNN_REGISTER_SCAN_SOLVER(ScanChained, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND
