@@ -463,6 +463,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
   if (bad) atomic_min(&status[block].nonfinite, first_nan_gradient(at, t.du, place, high, least));
 }
 
+#ifndef __CUDACC_RTC__
 /// Host side of both. R: the stretches of a sequence.
 template <class Cell, class T, bool kShoots>
 class ReductionRun : public Run {
@@ -473,7 +474,12 @@ class ReductionRun : public Run {
   static constexpr const char *kName = kShoots ? "shooting" : "reduction", *kPass = "backward";
   static constexpr bool kIterates = false, kDeterministic = true, kApproximates = !kShoots;
   static std::int64_t workspace_bytes(const Problem& p) { return Plan(p).workspace_bytes(); }
-  static std::string why_not(const Problem& p) { return kShoots ? adjoint_shooting_why_not(p) : reduction_why_not(p); }
+  static PolicySpace space() {
+    PolicySpace all = cut_space(), blocks = reduction_space();
+    if (!kShoots) return blocks;
+    all.insert(all.begin(), blocks.begin(), blocks.end());
+    return all;
+  }
 
   ReductionRun(const Problem& p, Machine& machine)
       : at_(layout_of<Cell>(p)),
@@ -600,5 +606,7 @@ using AdjointShooting = ReductionRun<Cell, T, true>;
 
 PRNN_REGISTER_SOLVER(Reduction, kDevice);
 PRNN_REGISTER_SOLVER(AdjointShooting, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

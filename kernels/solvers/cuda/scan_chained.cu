@@ -334,6 +334,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, 1)
   }
 }
 
+#ifndef __CUDACC_RTC__
 template <class Scan, class T>
 class ScanChained final : public Run {
   using C = compute_t<T>;
@@ -342,7 +343,14 @@ class ScanChained final : public Run {
  public:
   static constexpr const char* kName = "scan_chained";
   static constexpr bool kIterates = false, kDeterministic = true;
-  static std::string why_not(const Problem& p) { return chained_why_not(p, K); }
+  static PolicySpace space() {
+    return {{.key = "threads", .least = 32, .most = kMostChainedThreads, .powers_of_two = true},
+            {.key = "channels_a_block", .most = kMostChainedChannels, .powers_of_two = true},
+            {.key = "steps_a_thread", .most = kMostChainedSteps, .powers_of_two = true},
+            {.key = "tiles_a_team", .most = kMostChainedTeam},
+            {.key = "stages", .most = kMostChainedStages}};
+  }
+  static std::string why_not(const Problem& p) { return chained_fault(p, K); }
   static std::int64_t workspace_bytes(const Problem& p) { return Plan(p).bytes(); }
 
   ScanChained(const Problem& p, Machine& machine)
@@ -417,5 +425,7 @@ class ScanChained final : public Run {
 };
 
 PRNN_REGISTER_SCAN_SOLVER(ScanChained, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND
