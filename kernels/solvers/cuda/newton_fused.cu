@@ -23,6 +23,7 @@
 #include "kernels/primitives/policy.hpp"
 #include "kernels/primitives/register.hpp"
 #include "kernels/primitives/scan.cuh"
+#include "kernels/primitives/stored.cuh"
 
 namespace prnn::PRNN_BACKEND {
 
@@ -65,11 +66,12 @@ PRNN_DEVICE C larger(C a, C b) {
   return a != a || a >= b ? a : b;
 }
 
-/// limit: number of linear solves, or -1 for adaptive. trace [2, kTraced]: residual and step maxima, where kTrace.
-template <class Cell, class T, int S, bool kTrace>
-PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_t<T>)), 1)
-    newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes, int limit, NewtonStatus* status, double* trace) {
-  using C = compute_t<T>;
+/// limit: number of linear solves, or -1 for adaptive. Pointers: RecurrenceTensors, or StoredRecurrence where the iterates are traced, which nobody times.
+/// trace [2, kTraced]: residual and step maxima, then.
+template <class Cell, class C, class Pointers, int S>
+PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(C)), 1)
+    newton_fused_kernel(Layout<Cell> at, Pointers tensors, int log_lanes, int limit, NewtonStatus* status, double* trace) {
+  constexpr bool kTrace = std::is_same_v<Pointers, StoredRecurrence<C>>;
   constexpr int K = Cell::kState;
   const int lanes = 1 << log_lanes, lane = thread_index() % kWarp, warp = thread_index() / kWarp, g = thread_index() & (lanes - 1), time = thread_index() >> log_lanes;
   const int tile = (thread_count() >> log_lanes) * S, own = time * S;  // own: my first step, in the tile
@@ -85,9 +87,13 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
   State<C, K> start;
   /// Inputs of the tile that starts at `begin`, 0 beyond the sequence: under way until they are guarded.
   const auto load_tile = [&](std::int64_t begin) {
-    const T* const from = tensors.u + at.u(b, begin + own, 0, d);
+    const std::int64_t from = at.u(b, begin + own, 0, d);
+    const auto input = [&](int row) {
+      if constexpr (kTrace) return tensors.u.at(from + row * at.hidden);
+      else return load(tensors.u + from + row * at.hidden);
+    };
     PRNN_UNROLL for (int s = 0; s < S; ++s) {
-      PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[s][k] = begin + own + s < at.seq_len ? load(from + (s * Cell::kInputs + k) * at.hidden) : C(0);
+      PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[s][k] = begin + own + s < at.seq_len ? input(s * Cell::kInputs + k) : C(0);
     }
   };
   load_weights(at, tensors.a, d, a);
@@ -234,11 +240,11 @@ class NewtonFused final : public Run {
   static constexpr const char* kName = "newton_fused";
   static constexpr bool kIterates = true, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem& p) { return blocks_of(p) * std::int64_t(sizeof(NewtonStatus)) + kTraceBytes; }
-  static std::string why_not(const Problem& p) { return newton_why_not(p, Cell::kState); }
+  static std::string why_not(const Problem& p) { return newton_why_not(p, Cell::kState, is_affine<Cell>); }
 
   NewtonFused(const Problem& p, Machine& machine)
       : at_(layout_of<Cell>(p)),
-        policy_(newton_policy(p, Cell::kState)),
+        policy_(policy_of(p)),
         limit_(p.iteration_limit.value_or(-1)),
         machine_(machine),
         status_(machine, blocks_of(p) * std::int64_t(sizeof(NewtonStatus))),
@@ -248,12 +254,12 @@ class NewtonFused final : public Run {
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
     traced_ = false;
-    enqueue<false>(tensors, stream);
+    enqueue<RecurrenceTensors<T>>(tensors, stream);
   }
   void trace(const Tensors& tensors, Stream stream) override {
     traced_ = true;
     fill_async(trace_.data(), 0, kTraceBytes, stream);
-    enqueue<true>(tensors, stream);
+    enqueue<StoredRecurrence<compute_t<T>>>(tensors, stream);
   }
 
   Outcome outcome() override {
@@ -280,17 +286,18 @@ class NewtonFused final : public Run {
  private:
   static constexpr std::int64_t kTraceBytes = 2 * kTraced * sizeof(double);
 
-  static std::int64_t blocks_of(const Problem& p) { return p.batch * ceil_div(p.hidden, newton_policy(p, Cell::kState).channels_a_block); }
+  static NewtonPolicy policy_of(const Problem& p) { return newton_policy(p, Cell::kState, is_affine<Cell>); }
+  static std::int64_t blocks_of(const Problem& p) { return p.batch * ceil_div(p.hidden, policy_of(p).channels_a_block); }
 
-  template <bool kTrace>
+  template <class Pointers>
   void enqueue(const Tensors& tensors, Stream stream) {
     const auto with_steps = [&]<int S>() {
       const int lanes = policy_.channels_a_block;
-      prnn::PRNN_BACKEND::launch(&newton_fused_kernel<Cell, T, S, kTrace>, at_.batch * ceil_div(at_.hidden, lanes), policy_.threads,
-                                 NewtonShared<compute_t<T>, Cell::kState>::bytes(policy_.threads, lanes), stream, at_, RecurrenceTensors<T>(tensors),
-                                 std::countr_zero(unsigned(lanes)), limit_, status_.as<NewtonStatus>(), trace_.as<double>());
+      prnn::PRNN_BACKEND::launch(&newton_fused_kernel<Cell, compute_t<T>, Pointers, S>, at_.batch * ceil_div(at_.hidden, lanes), policy_.threads,
+                                 NewtonShared<compute_t<T>, Cell::kState>::bytes(policy_.threads, lanes), stream, at_, Pointers(tensors), std::countr_zero(unsigned(lanes)), limit_,
+                                 status_.as<NewtonStatus>(), trace_.as<double>());
     };
-    if constexpr (std::is_same_v<T, float>) {
+    if constexpr (newton_has_steps(4, sizeof(T), is_affine<Cell>)) {
       if (policy_.steps_a_thread == 1) return with_steps.template operator()<1>();
       if (policy_.steps_a_thread == 4) return with_steps.template operator()<4>();
     }
