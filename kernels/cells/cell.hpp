@@ -36,7 +36,9 @@ concept RecurrentCell = requires(const float (&h)[Cell::kState], const float (&a
 
 /// A cell whose step is affine in h says kAffine: its gates see inputs and weights alone, and Newton's method has nothing to iterate.
 template <class Cell>
-inline constexpr bool is_affine = requires { Cell::kAffine; };
+inline constexpr bool is_affine = requires {
+  Cell::kAffine;
+};
 
 /// A cell whose gates are not to be approximated says kExactGatesAlone; one without gates has none to approximate.
 template <class Cell>

@@ -116,7 +116,8 @@ LocalRatios gradient_ratios(const Problem& p, Machine& machine, const Tensors& t
   double ratios[3];
   const Buffer worst(machine, sizeof ratios), terms(machine, p.batch * weights * std::int64_t(sizeof(GradientTerms)));
   machine.fill(worst.data(), 0, sizeof ratios);
-  launch(&judge_gradients_kernel<Cell>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at, tensors, p.gates == "approx", terms.as<GradientTerms>(), worst.as<double>());
+  launch(&judge_gradients_kernel<Cell>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at, tensors, p.gates == "approx", terms.as<GradientTerms>(),
+         worst.as<double>());
   launch(&judge_weights_kernel<Cell>, (weights + kThreads - 1) / kThreads, kThreads, 0, machine.stream(), at, tensors, terms.as<GradientTerms>(), worst.as<double>());
   machine.download(ratios, worst.data(), sizeof ratios);
   return {.h = {}, .du = ratios[0], .da = ratios[1], .dh0 = ratios[2]};
@@ -134,8 +135,9 @@ inline std::vector<double> gather_column(const Problem& p, const Tensors::Item& 
   for_each_compiled([]<class Cell, class T>() {
     recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell>, &gradient_ratios<Cell>, &gather_column});
   });
-  for_each_compiled<AllScans>(
-      []<class Scan, class T>() { recurrence_loops().push_back({kDevice, Scan::name, storage_of<T>, &draw_tensors<Scan, T>, &state_ratio<Scan>, nullptr, &gather_column}); });
+  for_each_compiled<AllScans>([]<class Scan, class T>() {
+    recurrence_loops().push_back({kDevice, Scan::name, storage_of<T>, &draw_tensors<Scan, T>, &state_ratio<Scan>, nullptr, &gather_column});
+  });
   return true;
 }();
 

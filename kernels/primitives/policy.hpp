@@ -60,10 +60,9 @@ constexpr int shooting_prefetch(std::int64_t channels, std::int64_t seq_len, std
   return storage_bytes == 8 ? kMostPrefetch<double> : channels * seq_len >= 1 << 24 ? 16 : kMostPrefetch<float>;
 }
 
-/// prefetch exists as compiled code: 16 where it gains, f32 and states of two components. (A GRU in bf16 computes: 16 steps cost it 1 to 5 %.) Not of cells that are
-/// linear: two inputs of 24 steps are as many bytes as three of 16.
-constexpr bool shooting_has_prefetch(std::int64_t steps, int state, std::int64_t storage_bytes, bool affine = false) {
-  return steps == (storage_bytes == 8 ? kMostPrefetch<double> : kMostPrefetch<float>) || (steps == 16 && !affine && (storage_bytes == 4 || (storage_bytes == 2 && state >= 2)));
+/// prefetch exists as compiled code: 16 where it gains, f32 and states of two components. (A GRU in bf16 computes: 16 steps cost it 1 to 5 %.)
+constexpr bool shooting_has_prefetch(std::int64_t steps, int state, std::int64_t storage_bytes) {
+  return steps == (storage_bytes == 8 ? kMostPrefetch<double> : kMostPrefetch<float>) || (steps == 16 && (storage_bytes == 4 || (storage_bytes == 2 && state >= 2)));
 }
 
 /// Sequential in one launch. tiles: inputs come as tiles [steps, threads] instead of words a thread.
@@ -142,19 +141,19 @@ struct NewtonPolicy {
 /// Channels a block: a power of two; at most 16, so that a warp holds two time-threads.
 inline constexpr int kMostChannelsABlock = 16;
 
-/// steps_a_thread exists as compiled code: {1, 2, 4} for f32, {2} for the others and for cells that are linear: a yardstick.
-constexpr bool newton_has_steps(std::int64_t steps, std::int64_t storage_bytes, bool affine = false) { return steps == 2 || (storage_bytes == 4 && !affine && (steps == 1 || steps == 4)); }
+/// steps_a_thread exists as compiled code: {1, 2, 4} for f32, {2} for the others.
+constexpr bool newton_has_steps(std::int64_t steps, std::int64_t storage_bytes) { return steps == 2 || (storage_bytes == 4 && (steps == 1 || steps == 4)); }
 
 /// Threads a block at most: double and two-component states need more than the 64 registers a thread that 1024 of them leave.
 constexpr int newton_most_threads(int state, std::int64_t compute_bytes) { return compute_bytes == 8 || state >= 2 ? 512 : 1024; }
 
 /// Whole 32-byte sectors (8 f32 channels a block) unless that leaves multiprocessors idle; then as many time-threads as the sequence needs,
 /// up to an equal share of the threads that the machine can hold.
-constexpr NewtonPolicy newton_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes, bool affine = false) {
+constexpr NewtonPolicy newton_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes) {
   std::int64_t channels = std::min(32 / storage_bytes, power_of_two_from(std::min<std::int64_t>(hidden, kMostChannelsABlock)));
   while (channels > 1 && batch * ceil_div(hidden, channels) < kMultiprocessors) channels /= 2;
   const std::int64_t blocks = batch * ceil_div(hidden, channels);
-  const std::int64_t steps = !newton_has_steps(4, storage_bytes, affine) ? 2 : seq_len * channels <= 256 ? 1 : seq_len * channels <= 512 ? 2 : 4;
+  const std::int64_t steps = storage_bytes != 4 ? 2 : seq_len * channels <= 256 ? 1 : seq_len * channels <= 512 ? 2 : 4;
   const std::int64_t share =
       std::clamp<std::int64_t>(power_of_two_from(kMultiprocessors * 1024 / blocks + 1) / 2, 128, newton_most_threads(state, std::max<std::int64_t>(storage_bytes, 4)));
   const std::int64_t wanted = power_of_two_from(ceil_div(std::min<std::int64_t>(seq_len, 4096), steps)) * channels;
@@ -366,13 +365,13 @@ inline std::string chained_why_not(const Problem& p) {
   return fault;
 }
 
-/// state: kState of the problem's cell; affine: whether that is linear.
-inline NewtonPolicy newton_policy(const Problem& p, int state, bool affine = false) {
-  const NewtonPolicy shipped = newton_policy(p.batch, p.hidden, p.seq_len, state, size_of(p.storage), affine);
+/// state: kState of the problem's cell.
+inline NewtonPolicy newton_policy(const Problem& p, int state) {
+  const NewtonPolicy shipped = newton_policy(p.batch, p.hidden, p.seq_len, state, size_of(p.storage));
   return {chosen(p.policy, "threads", shipped.threads), chosen(p.policy, "steps_a_thread", shipped.steps_a_thread), chosen(p.policy, "channels_a_block", shipped.channels_a_block)};
 }
 
-inline std::string newton_why_not(const Problem& p, int state, bool affine = false) {
+inline std::string newton_why_not(const Problem& p, int state) {
   std::string fault = policy_fault(
       p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= 1024 && n % 32 == 0; }, "must be a multiple of 32 from 32 to 1024");
   if (fault.empty()) {
@@ -380,13 +379,13 @@ inline std::string newton_why_not(const Problem& p, int state, bool affine = fal
         p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChannelsABlock; }, "must be 1, 2, 4, 8 or 16");
   }
   if (fault.empty()) {
-    fault = newton_has_steps(4, size_of(p.storage), affine) ? policy_fault(
+    fault = p.storage == Storage::f32 ? policy_fault(
                                             p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 4); }, "f32 is compiled for 1, 2 and 4")
                                       : policy_fault(
-                                            p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 8); }, "is compiled for 2 for this cell and storage type");
+                                            p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 8); }, "is compiled for 2 in this storage type");
   }
   if (!fault.empty()) return fault;
-  const int most = newton_most_threads(state, size_of(compute_storage(p.storage))), threads = newton_policy(p, state, affine).threads;
+  const int most = newton_most_threads(state, size_of(compute_storage(p.storage))), threads = newton_policy(p, state).threads;
   if (threads > most) return "policy threads = " + std::to_string(threads) + ": at most " + std::to_string(most) + " for this cell and storage type";
   return "";
 }

@@ -92,9 +92,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(C)), 1)
       if constexpr (kTrace) return tensors.u.at(from + row * at.hidden);
       else return load(tensors.u + from + row * at.hidden);
     };
-    PRNN_UNROLL for (int s = 0; s < S; ++s) {
-      PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[s][k] = begin + own + s < at.seq_len ? input(s * Cell::kInputs + k) : C(0);
-    }
+    PRNN_UNROLL for (int s = 0; s < S; ++s) { PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[s][k] = begin + own + s < at.seq_len ? input(s * Cell::kInputs + k) : C(0); }
   };
   load_weights(at, tensors.a, d, a);
   PRNN_UNROLL for (int i = 0; i < K; ++i) start.x[i] = load(tensors.h0 + at.edge(b, i, d));
@@ -240,11 +238,11 @@ class NewtonFused final : public Run {
   static constexpr const char* kName = "newton_fused";
   static constexpr bool kIterates = true, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem& p) { return blocks_of(p) * std::int64_t(sizeof(NewtonStatus)) + kTraceBytes; }
-  static std::string why_not(const Problem& p) { return newton_why_not(p, Cell::kState, is_affine<Cell>); }
+  static std::string why_not(const Problem& p) { return newton_why_not(p, Cell::kState); }
 
   NewtonFused(const Problem& p, Machine& machine)
       : at_(layout_of<Cell>(p)),
-        policy_(policy_of(p)),
+        policy_(newton_policy(p, Cell::kState)),
         limit_(p.iteration_limit.value_or(-1)),
         machine_(machine),
         status_(machine, blocks_of(p) * std::int64_t(sizeof(NewtonStatus))),
@@ -286,8 +284,7 @@ class NewtonFused final : public Run {
  private:
   static constexpr std::int64_t kTraceBytes = 2 * kTraced * sizeof(double);
 
-  static NewtonPolicy policy_of(const Problem& p) { return newton_policy(p, Cell::kState, is_affine<Cell>); }
-  static std::int64_t blocks_of(const Problem& p) { return p.batch * ceil_div(p.hidden, policy_of(p).channels_a_block); }
+  static std::int64_t blocks_of(const Problem& p) { return p.batch * ceil_div(p.hidden, newton_policy(p, Cell::kState).channels_a_block); }
 
   template <class Pointers>
   void enqueue(const Tensors& tensors, Stream stream) {
@@ -297,7 +294,7 @@ class NewtonFused final : public Run {
                                  NewtonShared<compute_t<T>, Cell::kState>::bytes(policy_.threads, lanes), stream, at_, Pointers(tensors), std::countr_zero(unsigned(lanes)), limit_,
                                  status_.as<NewtonStatus>(), trace_.as<double>());
     };
-    if constexpr (newton_has_steps(4, sizeof(T), is_affine<Cell>)) {
+    if constexpr (std::is_same_v<T, float>) {
       if (policy_.steps_a_thread == 1) return with_steps.template operator()<1>();
       if (policy_.steps_a_thread == 4) return with_steps.template operator()<4>();
     }

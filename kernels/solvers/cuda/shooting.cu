@@ -294,7 +294,7 @@ class Shooting final : public Run {
           channels_a_thread(shape.channels_a_thread),
           lanes(std::clamp(policy.channels_a_block / channels_a_thread, 1, kMostShootingLanes)) {
       policy.blocks_a_team = std::min(policy.blocks_a_team, most_blocks);
-      if (!shape.in_chunks || !shooting_has_prefetch(policy.prefetch, Cell::kState, sizeof(T), is_affine<Cell>)) policy.prefetch = kMostPrefetch<T>;
+      if (!shape.in_chunks || !shooting_has_prefetch(policy.prefetch, Cell::kState, sizeof(T))) policy.prefetch = kMostPrefetch<T>;
       const std::int64_t most_slots = kMostShootingThreads / lanes;
       cut = Segments::cut(p.seq_len, std::min(most_slots * policy.blocks_a_team, std::int64_t(policy.segments)), policy.overlap);
       threads = int(ceil_div(std::min(ceil_div(cut.count, policy.blocks_a_team), most_slots) * lanes, kWarp)) * kWarp;
@@ -325,7 +325,7 @@ class Shooting final : public Run {
   template <class F>
   static void with_inputs(const Plan& plan, F&& f) {
     with_shape<T>(plan.shape, [&]<int V, bool kChunks>() {
-      if constexpr (kChunks && shooting_has_prefetch(16, K, sizeof(T), is_affine<Cell>)) {
+      if constexpr (kChunks && shooting_has_prefetch(16, K, sizeof(T))) {
         if (plan.policy.prefetch == 16) return f.template operator()<V, true, 16>();
       }
       f.template operator()<V, kChunks, kMostPrefetch<T>>();
