@@ -9,6 +9,7 @@
 #include "kernels/c_api.h"
 #include "kernels/cells/all.hpp"
 #include "kernels/ops/testing.hpp"
+#include "kernels/primitives/register.hpp"
 
 namespace prnn::testing {
 

@@ -23,13 +23,15 @@ inline Problem random_start_problem(std::string cell, Storage storage, std::int6
   return p;
 }
 
-/// f(cell, storage) for every cell of op recurrence and every storage type that it is compiled for.
+/// f(cell, storage) for every cell of op recurrence that has every pass, and every storage type that it is compiled for.
 template <class F>
 void for_every_cell_and_storage(F&& f) {
   const Op& op = find_op("recurrence");
   for (const std::string& cell : op.cells()) {
     for (const Storage storage : kStorages) {
-      if (op.why_not(random_start_problem(cell, storage, 1, 1, 1)).empty()) f(cell, storage);
+      Problem p = random_start_problem(cell, storage, 1, 1, 1);
+      p.pass = "both";
+      if (op.why_not(p).empty()) f(cell, storage);
     }
   }
 }
