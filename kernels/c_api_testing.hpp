@@ -9,6 +9,7 @@
 #include "kernels/c_api.h"
 #include "kernels/cells/all.hpp"
 #include "kernels/ops/testing.hpp"
+#include "kernels/primitives/register.hpp"
 
 namespace prnn::testing {
 
@@ -136,12 +137,14 @@ inline void expect_as_the_solver_itself(const Problem& p, const std::string& nam
 inline void expect_every_solver_as_itself(Machine& machine, bool every_storage) {
   std::size_t pair = 0, turn = 0;  // of a cell and a pass; and of a solver in it
   AllCells::for_each([&]<class Cell>() {
+    std::vector<Storage> storages;
+    StoragesOf<Cell>::for_each([&]<class T>() { storages.push_back(storage_of<T>); });
     for (const std::string pass : {"forward", "backward", "both"}) {
       turn = pair++;
       for (const std::string& name : solver_names()) {
         const std::size_t first = turn++;
-        for (std::size_t i = 0; i < (every_storage ? std::size(kStorages) : 1); ++i) {
-          Problem p = random_start_problem(Cell::name, kStorages[(first + i) % std::size(kStorages)], 2, 3, 11);
+        for (std::size_t i = 0; i < (every_storage ? std::size(storages) : 1); ++i) {
+          Problem p = random_start_problem(Cell::name, storages[(first + i) % std::size(storages)], 2, 3, 11);
           p.pass = pass;
           const Solver* solver = find_solver(name, machine.device(), p);
           if (solver && solver->why_not(p).empty()) expect_as_the_solver_itself(p, name, machine);

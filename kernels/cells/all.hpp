@@ -7,25 +7,22 @@
 #include "kernels/cells/affine_scan.hpp"
 #include "kernels/cells/elman_diag.hpp"
 #include "kernels/cells/gru_diag.hpp"
+#include "kernels/cells/linear_diag.hpp"
 #include "kernels/cells/lstm_cifg_diag.hpp"
 
 namespace prnn {
 
-template <class... Ts>
-struct TypeList {
-  /// Calls f.template operator()<T>() for each T in order.
-  template <class F>
-  static void for_each(F&& f) {
-    (f.template operator()<Ts>(), ...);
-  }
-};
-
-using AllCells = TypeList<GruDiag, LstmCifgDiag, ElmanDiag>;
+using AllCells = TypeList<GruDiag, LstmCifgDiag, ElmanDiag, LinearDiag<1>>;
 /// What op reduction scans: affine maps, by the shape of their Jacobians.
 using AllScans = TypeList<AffineScan<1>, AffineScan<2>>;
 template <class Cell>
 inline constexpr bool is_scan = kStoredWeights<Cell> == 0;
-using AllStorages = TypeList<float, double, Bf16, F16>;
+
+/// f.template operator()<Cell, T>() for every cell of a list and every storage type that its solvers are compiled for.
+template <class Cells = AllCells, class F>
+void for_each_compiled(F&& f) {
+  Cells::for_each([&]<class Cell>() { StoragesOf<Cell>::for_each([&]<class T>() { f.template operator()<Cell, T>(); }); });
+}
 
 #ifndef __CUDACC_RTC__
 namespace detail {

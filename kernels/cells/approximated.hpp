@@ -25,7 +25,7 @@ struct Approximated : Cell {
 /// f.template operator()<Cell or Approximated<Cell>>() for gates exact | approx; double has no approximate gates.
 template <class Cell, class T, class F>
 void with_gates(bool approximate, F&& f) {
-  if constexpr (!std::is_same_v<T, double> && Cell::kGates > 0) {
+  if constexpr (!std::is_same_v<T, double> && has_approximate_gates<Cell>) {
     if (approximate) return f.template operator()<Approximated<Cell>>();
   }
   f.template operator()<Cell>();

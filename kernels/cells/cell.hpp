@@ -6,6 +6,16 @@
 
 namespace prnn {
 
+template <class... Ts>
+struct TypeList {
+  /// Calls f.template operator()<T>() for each T in order.
+  template <class F>
+  static void for_each(F&& f) {
+    (f.template operator()<Ts>(), ...);
+  }
+};
+using AllStorages = TypeList<float, double, Bf16, F16>;
+
 /// Which pre-activation gates forgetting and the sign that moves it towards remembering; input = -1: the cell has none.
 struct Memory {
   int input = -1;
@@ -21,8 +31,36 @@ concept RecurrentCell = requires(const float (&h)[Cell::kState], const float (&a
   { Cell::kGates } -> std::convertible_to<int>;
   { Cell::memory } -> std::convertible_to<Memory>;
   Cell::step(h, a, u, h_next);
-  requires Cell::kState >= 1 && Cell::kState <= 4;
+  requires Cell::kState >= 1 && Cell::kState <= 16;
 };
+
+/// A cell whose step is affine in h says kAffine: its gates see inputs and weights alone, and Newton's method has nothing to iterate.
+template <class Cell>
+inline constexpr bool is_affine = requires {
+  Cell::kAffine;
+};
+
+/// A cell whose gates are not to be approximated says kExactGatesAlone; one without gates has none to approximate.
+template <class Cell>
+inline constexpr bool has_approximate_gates = [] {
+  if constexpr (requires { Cell::kExactGatesAlone; }) return false;
+  else return Cell::kGates > 0;
+}();
+
+/// Storage types that a cell's solvers are compiled for: all, or those that it names in a list Storages.
+namespace detail {
+template <class Cell>
+struct StoragesOfCell {
+  using type = AllStorages;
+};
+template <class Cell>
+  requires requires { typename Cell::Storages; }
+struct StoragesOfCell<Cell> {
+  using type = typename Cell::Storages;
+};
+}  // namespace detail
+template <class Cell>
+using StoragesOf = typename detail::StoragesOfCell<Cell>::type;
 
 /// Weights of a cell that are in its tensor a [kStoredWeights, D]: all; a cell may say that there are none.
 template <class Cell>
@@ -76,7 +114,14 @@ PRNN_HD inline void step_and_bound(const double (&h)[Cell::kState], const double
   GateTape<G> tape;
   P x[K], y[K];
   for (int i = 0; i < K; ++i) x[i] = P(Dual<double, K + G>::variable(h[i], i), &tape);
-  Cell::step(x, a, u, y);
+  if constexpr (is_affine<Cell>) {  // its gates are calls of parameters
+    P weights[Cell::kWeights], inputs[Cell::kInputs];
+    for (int k = 0; k < Cell::kWeights; ++k) weights[k] = P(Dual<double, K + G>(a[k]), &tape);
+    for (int k = 0; k < Cell::kInputs; ++k) inputs[k] = P(Dual<double, K + G>(u[k]), &tape);
+    Cell::step(x, weights, inputs, y);
+  } else {
+    Cell::step(x, a, u, y);
+  }
   for (int i = 0; i < K; ++i) {
     f[i] = y[i].dual.value;
     for (int j = 0; j < K; ++j) abs_jacobian[i][j] = fabs(y[i].dual.slope[j]);

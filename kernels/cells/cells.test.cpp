@@ -210,6 +210,29 @@ TEST(CellEquations, AreThoseOfThePaper) {
   }
 }
 
+TEST(CellEquations, OfTheLinearCellAreThoseOfTheSelectiveScan) {
+  std::mt19937 random(14);
+  for (int trial = 0; trial < 10; ++trial) {
+    const Point<LinearDiag<1>> p(random);
+    double next[1];
+    LinearDiag<1>::step(p.h, p.a, p.u, next);
+    // Zero-order hold of x' = A x + B u over a time softplus(-u_f), A = -1, B = a (arXiv:2312.00752, eq. 4).
+    const double time = std::log1p(std::exp(-p.u[0])), decay = std::exp(-time), hold = (decay - 1) / -1;
+    EXPECT_NEAR(next[0], decay * p.h[0] + hold * p.a[0] * p.u[1], 1e-14);
+  }
+}
+
+TYPED_TEST(EveryCell, HasAJacobianThatIsTheSameAtEveryStateWhereItSaysThatItIsAffine) {
+  using Cell = TypeParam;
+  constexpr int K = Cell::kState;
+  std::mt19937 random(15);
+  const Point<Cell> here(random), there(random);
+  double f[K], at_here[K][K], at_there[K][K];
+  step_and_jacobian<Cell>(here.h, here.a, here.u, f, at_here);
+  step_and_jacobian<Cell>(there.h, here.a, here.u, f, at_there);
+  EXPECT_EQ(std::memcmp(at_here, at_there, sizeof at_here) == 0, is_affine<Cell>);
+}
+
 TYPED_TEST(EveryCell, MemoryNamesTheGateAndTheSignThatRemembers) {
   using Cell = TypeParam;
   if (Cell::memory.input < 0) {
@@ -324,7 +347,14 @@ TYPED_TEST(EveryCell, RoundingBoundIsTheFormulaWithEveryGate) {
       Moved::which = which;
       Moved::by = by;
       copy(point.h, h);
-      Cell::step(h, point.a, point.u, next);
+      if constexpr (is_affine<Cell>) {  // gates of parameters alone
+        Moved a[Cell::kWeights], u[Cell::kInputs];
+        copy(point.a, a);
+        copy(point.u, u);
+        Cell::step(h, a, u, next);
+      } else {
+        Cell::step(h, point.a, point.u, next);
+      }
       for (int i = 0; i < K; ++i) out[i] = next[i].value;
     };
     double expected[K], ignored[K];

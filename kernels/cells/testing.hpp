@@ -12,7 +12,7 @@ namespace prnn::testing {
 
 template <class Cell>
 class EveryCell : public ::testing::Test {};
-using CellTypes = ::testing::Types<GruDiag, LstmCifgDiag, ElmanDiag>;
+using CellTypes = ::testing::Types<GruDiag, LstmCifgDiag, ElmanDiag, LinearDiag<1>>;
 
 /// How large the numbers of a point are.
 struct Size {

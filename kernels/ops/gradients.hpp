@@ -95,10 +95,10 @@ PRNN_HD double judge_weight(const Layout<Cell>& at, const GradientTerms* terms, 
 
 #ifndef __CUDACC_RTC__
 /// f.template operator()<approximate>(): whether the gates that the bounds know of are; double has no approximate ones.
-template <class T, class F>
-void with_gate_error(const Problem& p, F&& f) {
-  if constexpr (!std::is_same_v<T, double>) {
-    if (p.gates == "approx") return f.template operator()<true>();
+template <class Cell, class T, class F>
+PRNN_HD void with_gate_error(bool approximate, F&& f) {
+  if constexpr (!std::is_same_v<T, double> && has_approximate_gates<Cell>) {
+    if (approximate) return f.template operator()<true>();
   }
   f.template operator()<false>();
 }

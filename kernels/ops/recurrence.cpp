@@ -14,14 +14,14 @@ namespace {
 struct CellFacts {
   int state, weights, inputs, gates;
   Memory memory;
-  bool is_scan;
+  bool is_scan, is_affine;
 };
 
 std::string untrained(const std::string& cell) { return "no model of " + cell + " has been trained"; }
 
 CellFacts facts_of(const std::string& name) {
   CellFacts facts{};
-  with_recurrence(name, [&]<class Cell>() { facts = {Cell::kState, kStoredWeights<Cell>, Cell::kInputs, Cell::kGates, Cell::memory, is_scan<Cell>}; });
+  with_recurrence(name, [&]<class Cell>() { facts = {Cell::kState, kStoredWeights<Cell>, Cell::kInputs, Cell::kGates, Cell::memory, is_scan<Cell>, is_affine<Cell>}; });
   return facts;
 }
 
@@ -80,11 +80,26 @@ std::int64_t scan_flops(const Problem& p) {
 // One exponential and one reciprocal a gate, or one tanh.
 std::int64_t special(const Problem& p) { return steps(p) * (p.gates == "approx" ? 1 : 2) * facts_of(p.cell).gates * sum_of_passes(p, 1, 1); }
 
+/// Why no solver of a cell is compiled for a storage type; empty: some are.
+std::string not_compiled(const Problem& p) {
+  std::string compiled;
+  bool found = false;
+  with_recurrence(p.cell, [&]<class Cell>() {
+    StoragesOf<Cell>::for_each([&]<class T>() {
+      compiled += (compiled.empty() ? "" : ", ") + std::string(to_string(storage_of<T>));
+      found = found || p.storage == storage_of<T>;
+    });
+  });
+  return found ? "" : p.cell + " is compiled for storage " + compiled + ", not for " + std::string(to_string(p.storage));
+}
+
 std::string why_not(const Problem& p) {
   if (p.scope != "kernel") return "scope '" + p.scope + "' is not part of this build yet";
   if (p.pass == "forward" && p.grad != "all") return "pass forward is given no gradients, so grad '" + p.grad + "' means nothing";
+  if (const std::string why = not_compiled(p); !why.empty()) return why;
   if (p.regime == "trained" && !trained_model(p.cell)) return untrained(p.cell);
   if (p.regime == "chaotic") {
+    if (facts_of(p.cell).is_affine) return p.cell + " is linear in its state: no weights make it chaotic";
     try {
       chaotic_draw(p.cell, regime_of(p), p.seed, 0);
     } catch (const BadInput& none) {
@@ -239,7 +254,7 @@ LocalRatios gradient_ratios_cpu(const Problem& p, Machine&, const Tensors& tenso
 #pragma omp parallel if (steps(p) > kStepsWorthThreads / 8)
   {
     double du = 0, da = 0, dh0 = 0;
-    with_gate_error<T>(p, [&]<bool kApproximate>() {
+    with_gate_error<Cell, T>(p.gates == "approx", [&]<bool kApproximate>() {
 #pragma omp for collapse(2) schedule(static)
       for (std::int64_t b = 0; b < p.batch; ++b) {
         for (std::int64_t d = 0; d < p.hidden; ++d) judge_gradients<Cell, T, kApproximate>(at, t, b, d, terms.data(), du, dh0);
@@ -276,10 +291,8 @@ void register_loops(double (*state_ratio)(const Problem&, Machine&, const Tensor
 }
 
 [[maybe_unused]] const bool registered = [] {
-  AllStorages::for_each([]<class T>() {
-    AllCells::for_each([]<class Cell>() { register_loops<Cell, T>(&state_ratio_cpu<Cell, T>, &gradient_ratios_cpu<Cell, T>); });
-    AllScans::for_each([]<class Scan>() { register_loops<Scan, T>(&scan_ratio_cpu<Scan, T>, nullptr); });
-  });
+  for_each_compiled([]<class Cell, class T>() { register_loops<Cell, T>(&state_ratio_cpu<Cell, T>, &gradient_ratios_cpu<Cell, T>); });
+  for_each_compiled<AllScans>([]<class Scan, class T>() { register_loops<Scan, T>(&scan_ratio_cpu<Scan, T>, nullptr); });
   return true;
 }();
 

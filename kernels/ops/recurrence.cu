@@ -4,6 +4,7 @@
 #include "kernels/ops/gradients.hpp"
 #include "kernels/primitives/device.cuh"
 #include "kernels/primitives/register.hpp"
+#include "kernels/primitives/stored.cuh"
 
 namespace prnn::PRNN_BACKEND {
 
@@ -12,41 +13,25 @@ inline constexpr int kThreads = 256;
 /// Enough blocks to cover `count` elements once, at most a few waves: every kernel here strides over the grid.
 inline std::int64_t blocks_for(std::int64_t count) { return std::clamp<std::int64_t>((count + kThreads - 1) / kThreads, 1, 132 * 32); }
 
-template <class T>
-PRNN_KERNEL draw_kernel(DrawArguments args, DrawStream stream, int components, std::int64_t count, T* out) {
-  for (std::int64_t i = block_index() * thread_count() + thread_index(); i < count; i += block_count() * thread_count()) {
-    const T drawn = draw_element<T>(args, stream, components, i);
-    out[i] = drawn;
+/// f(data as a pointer to its storage type). For kernels that are not hot: one is compiled for all types.
+template <class F>
+PRNN_DEVICE void visit(Storage storage, const void* data, const F& f) {
+  switch (storage) {
+    case Storage::f32: return f(static_cast<const float*>(data));
+    case Storage::f64: return f(static_cast<const double*>(data));
+    case Storage::bf16: return f(static_cast<const Bf16*>(data));
+    case Storage::f16: return f(static_cast<const F16*>(data));
   }
 }
 
-/// Pointers of one problem for a kernel that only judges: not hot, it is compiled once a cell, and chooses the storage type when it runs.
-template <template <class> class PointersOf>
-class AnyStorage {
- public:
-#ifndef __CUDACC_RTC__
-  AnyStorage(Storage storage, const Tensors& t) : storage_(storage), f32_(t), f64_(t), bf16_(t), f16_(t) {}
-#endif
-
-  /// f(pointers) of the problem's storage type.
-  template <class F>
-  PRNN_DEVICE auto visit(const F& f) const {
-    switch (storage_) {
-      case Storage::f32: return f(f32_);
-      case Storage::f64: return f(f64_);
-      case Storage::bf16: return f(bf16_);
-      case Storage::f16: break;
+PRNN_KERNEL draw_kernel(DrawArguments args, DrawStream stream, int components, std::int64_t count, Storage storage, void* out) {
+  visit(storage, out, [&]<class T>(const T*) {
+    for (std::int64_t i = block_index() * thread_count() + thread_index(); i < count; i += block_count() * thread_count()) {
+      const T drawn = draw_element<T>(args, stream, components, i);
+      static_cast<T*>(out)[i] = drawn;
     }
-    return f(f16_);
-  }
-
- private:
-  Storage storage_;
-  PointersOf<float> f32_;  // the same addresses in every type; those of the other types are never read
-  PointersOf<double> f64_;
-  PointersOf<Bf16> bf16_;
-  PointersOf<F16> f16_;
-};
+  });
+}
 
 template <class Cell>
 PRNN_KERNEL local_ratio_kernel(Layout<Cell> at, AnyStorage<RecurrenceTensors> tensors, double gate_error, double* worst) {
@@ -71,16 +56,18 @@ PRNN_KERNEL scan_ratio_kernel(Layout<Scan> at, AnyStorage<RecurrenceTensors> ten
   if (!(mine <= 0)) atomic_max_magnitude(worst, mine);
 }
 
-template <class T>
-PRNN_KERNEL gather_kernel(const T* data, std::int64_t first_row, std::int64_t rows, std::int64_t hidden, std::int64_t d, double* column) {
-  for (std::int64_t r = block_index() * thread_count() + thread_index(); r < rows; r += block_count() * thread_count()) column[r] = to_compute(data[(first_row + r) * hidden + d]);
+PRNN_KERNEL gather_kernel(Storage storage, const void* data, std::int64_t first_row, std::int64_t rows, std::int64_t hidden, std::int64_t d, double* column) {
+  visit(storage, data, [&](const auto* numbers) {
+    for (std::int64_t r = block_index() * thread_count() + thread_index(); r < rows; r += block_count() * thread_count())
+      column[r] = to_compute(numbers[(first_row + r) * hidden + d]);
+  });
 }
 
 #ifndef __CUDACC_RTC__
 template <class Cell, class T>
 void draw_tensors(const Problem& p, const DrawArguments& args, Machine& machine, const Tensors& t) {
   for_each_drawn<Cell, T>(p, t, [&]<class Element>(Element* out, DrawStream stream, int components, std::int64_t count) {
-    launch(&draw_kernel<Element>, blocks_for(count), kThreads, 0, machine.stream(), args, stream, components, count, out);
+    launch(&draw_kernel, blocks_for(count), kThreads, 0, machine.stream(), args, stream, components, count, storage_of<Element>, static_cast<void*>(out));
   });
 }
 
@@ -102,13 +89,13 @@ double state_ratio(const Problem& p, Machine& machine, const Tensors& t) {
 #endif  // __CUDACC_RTC__
 
 /// Largest ratios of du, da and dh0, in this order, at worst [3].
-template <class Cell, bool kApproximate>
-PRNN_KERNEL judge_gradients_kernel(Layout<Cell> at, AnyStorage<BackwardTensors> tensors, GradientTerms* terms, double* worst) {
+template <class Cell>
+PRNN_KERNEL judge_gradients_kernel(Layout<Cell> at, AnyStorage<BackwardTensors> tensors, bool approximate, GradientTerms* terms, double* worst) {
   const std::int64_t channel = block_index() * thread_count() + thread_index();
   if (channel >= at.channels()) return;
   double du = 0, dh0 = 0;
   tensors.visit([&]<class T>(const BackwardTensors<T>& t) {
-    judge_gradients<Cell, T, kApproximate && !std::is_same_v<T, double>>(at, t, channel / at.hidden, channel % at.hidden, terms, du, dh0);
+    with_gate_error<Cell, T>(approximate, [&]<bool kApproximate>() { judge_gradients<Cell, T, kApproximate>(at, t, channel / at.hidden, channel % at.hidden, terms, du, dh0); });
   });
   if (!(du <= 0)) atomic_max_magnitude(worst, du);
   if (!(dh0 <= 0)) atomic_max_magnitude(worst + 2, dh0);
@@ -133,37 +120,27 @@ LocalRatios gradient_ratios(const Problem& p, Machine& machine, const Tensors& t
   double ratios[3];
   const Buffer worst(machine, sizeof ratios), terms(machine, p.batch * weights * std::int64_t(sizeof(GradientTerms)));
   machine.fill(worst.data(), 0, sizeof ratios);
-  launch(p.gates == "approx" ? &judge_gradients_kernel<Cell, true> : &judge_gradients_kernel<Cell, false>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at,
-         tensors, terms.as<GradientTerms>(), worst.as<double>());
+  launch(&judge_gradients_kernel<Cell>, (at.channels() + kFew - 1) / kFew, kFew, 0, machine.stream(), at, tensors, p.gates == "approx", terms.as<GradientTerms>(),
+         worst.as<double>());
   launch(&judge_weights_kernel<Cell>, (weights + kThreads - 1) / kThreads, kThreads, 0, machine.stream(), at, tensors, terms.as<GradientTerms>(), worst.as<double>());
   machine.download(ratios, worst.data(), sizeof ratios);
   return {.h = {}, .du = ratios[0], .da = ratios[1], .dh0 = ratios[2]};
 }
 
-template <class T>
-std::vector<double> gather_column(const Problem& p, const Tensors::Item& item, std::int64_t first_row, std::int64_t rows, std::int64_t d, Machine& machine) {
+inline std::vector<double> gather_column(const Problem& p, const Tensors::Item& item, std::int64_t first_row, std::int64_t rows, std::int64_t d, Machine& machine) {
   const Buffer column(machine, rows * std::int64_t(sizeof(double)));
-  const auto gather = [&]<class Element>(const Element* data) {
-    launch(&gather_kernel<Element>, blocks_for(rows), kThreads, 0, machine.stream(), data, first_row, rows, p.hidden, d, column.as<double>());
-  };
-  if (item.spec.type == storage_of<T>) {
-    gather(static_cast<const T*>(item.data));
-  } else {
-    gather(static_cast<const compute_t<T>*>(item.data));
-  }
+  launch(&gather_kernel, blocks_for(rows), kThreads, 0, machine.stream(), item.spec.type, static_cast<const void*>(item.data), first_row, rows, p.hidden, d, column.as<double>());
   std::vector<double> host(static_cast<std::size_t>(rows));
   machine.download(host.data(), column.data(), column.bytes());
   return host;
 }
 
 [[maybe_unused]] static const bool registered_loops = [] {
-  AllStorages::for_each([]<class T>() {
-    AllCells::for_each([]<class Cell>() {
-      recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell>, &gradient_ratios<Cell>, &gather_column<T>});
-    });
-    AllScans::for_each([]<class Scan>() {
-      recurrence_loops().push_back({kDevice, Scan::name, storage_of<T>, &draw_tensors<Scan, T>, &state_ratio<Scan>, nullptr, &gather_column<T>});
-    });
+  for_each_compiled([]<class Cell, class T>() {
+    recurrence_loops().push_back({kDevice, Cell::name, storage_of<T>, &draw_tensors<Cell, T>, &state_ratio<Cell>, &gradient_ratios<Cell>, &gather_column});
+  });
+  for_each_compiled<AllScans>([]<class Scan, class T>() {
+    recurrence_loops().push_back({kDevice, Scan::name, storage_of<T>, &draw_tensors<Scan, T>, &state_ratio<Scan>, nullptr, &gather_column});
   });
   return true;
 }();

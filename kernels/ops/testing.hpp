@@ -23,6 +23,19 @@ inline Problem random_start_problem(std::string cell, Storage storage, std::int6
   return p;
 }
 
+/// f(cell, storage) for every cell of op recurrence that has every pass, and every storage type that it is compiled for.
+template <class F>
+void for_every_cell_and_storage(F&& f) {
+  const Op& op = find_op("recurrence");
+  for (const std::string& cell : op.cells()) {
+    for (const Storage storage : kStorages) {
+      Problem p = random_start_problem(cell, storage, 1, 1, 1);
+      p.pass = "both";
+      if (op.why_not(p).empty()) f(cell, storage);
+    }
+  }
+}
+
 inline std::unique_ptr<Machine> open_machine(std::string_view device) {
   for (const MachineEntry& entry : machines()) {
     if (entry.device == device) return entry.open();

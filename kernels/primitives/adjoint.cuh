@@ -70,9 +70,9 @@ class SequentialBackwardRun : public Run {
         nonfinite_(machine, blocks_ * std::int64_t(sizeof(std::int64_t))) {}
 
   /// kernel(at, extra .., tensors, sums, nonfinite) on every channel.
-  template <class Kernel, class... Extra>
-  void enqueue(Kernel* kernel, const BackwardTensors<T>& t, Stream stream, Extra... extra) {
-    launch_kernel(kernel, blocks_, policy_.threads, stream, at_, extra..., t, sums_.as<CompensatedSum<C>>(), nonfinite_.as<std::int64_t>());
+  template <class Kernel, class Pointers, class... Extra>
+  void enqueue(Kernel* kernel, const Pointers& tensors, Stream stream, Extra... extra) {
+    launch_kernel(kernel, blocks_, policy_.threads, stream, at_, extra..., tensors, sums_.as<CompensatedSum<C>>(), nonfinite_.as<std::int64_t>());
   }
   /// da from the sums of all batch entries.
   void enqueue_combine(const BackwardTensors<T>& t, Stream stream) {

@@ -30,11 +30,12 @@ PolicySpace space_of() {
   if constexpr (requires { Run::space(); }) return Run::space();
   else return {};
 }
-template <class Run>
+template <class Cell, class Run>
 std::string why_not(const Problem& p, const char* device) {
   if (p.iteration_limit && !Run::kIterates) return std::string(Run::kName) + " has no iterations to limit";
   if (p.gates == "approx") {
     if (p.storage == Storage::f64) return "double has no approximate gates";
+    if (!has_approximate_gates<Cell> && !is_scan<Cell>) return p.cell + " has exact gates alone";
     if constexpr (!requires { requires Run::kApproximates; }) return std::string(Run::kName) + " has exact gates alone";
   }
   if (const std::string fault = policy_fault(space_of<Run>(), p.policy); !fault.empty()) return fault;
@@ -52,20 +53,18 @@ constexpr const char* pass_of() {
 }
 }  // namespace detail
 
-/// Registers S<Cell, Storage> for every pair of a list of cells and one of storage types. S is a Run with a constructor (const Problem&, Machine&) and static members
+/// Registers S<Cell, Storage> for every cell of a list and every storage type that it is compiled for. S is a Run with a constructor (const Problem&, Machine&) and static members
 /// kName, kIterates, kDeterministic and workspace_bytes(const Problem&). Where it has more to say: kApproximates (gates may be approximate), kPass = "backward", space() (of its
 /// policy), why_not(const Problem&) (of what that does not say) and kernels(const Problem&) (those of launch(), where the policy chooses among them).
-template <class Cells, class Storages, template <class, class> class S>
+template <class Cells, template <class, class> class S>
 bool register_solver(const char* device) {
-  Cells::for_each([&]<class Cell>() {
-    Storages::for_each([&]<class T>() {
-      using Run = S<Cell, T>;
-      solvers().push_back({Run::kName, device, Cell::name, storage_of<T>, detail::pass_of<Run>(), Run::kIterates, Run::kDeterministic,
-                           [device](const Problem& problem) { return detail::why_not<Run>(problem, device); }, &Run::workspace_bytes,
-                           [](const Problem& problem, Machine& machine) -> std::unique_ptr<prnn::Run> { return std::make_unique<Run>(problem, machine); },
-                           detail::space_of<Run>()});
-      if constexpr (requires(const Problem& problem) { Run::kernels(problem); }) solvers().back().kernels = &Run::kernels;
-    });
+  for_each_compiled<Cells>([&]<class Cell, class T>() {
+    using Run = S<Cell, T>;
+    solvers().push_back({Run::kName, device, Cell::name, storage_of<T>, detail::pass_of<Run>(), Run::kIterates, Run::kDeterministic,
+                         [device](const Problem& problem) { return detail::why_not<Cell, Run>(problem, device); }, &Run::workspace_bytes,
+                         [](const Problem& problem, Machine& machine) -> std::unique_ptr<prnn::Run> { return std::make_unique<Run>(problem, machine); },
+                         detail::space_of<Run>()});
+    if constexpr (requires(const Problem& problem) { Run::kernels(problem); }) solvers().back().kernels = &Run::kernels;
   });
   return true;
 }
@@ -74,8 +73,6 @@ bool register_solver(const char* device) {
 #endif  // __CUDACC_RTC__
 
 /// At the end of a solver file, inside its namespace. The object must not sit in a static library: the linker would drop it.
-#define PRNN_REGISTER_SOLVER(Template, device) \
-  [[maybe_unused]] static const bool registered_##Template = ::prnn::register_solver<::prnn::AllCells, ::prnn::AllStorages, Template>(device)
+#define PRNN_REGISTER_SOLVER(Template, device) [[maybe_unused]] static const bool registered_##Template = ::prnn::register_solver<::prnn::AllCells, Template>(device)
 /// The same for a solver of scans (op reduction).
-#define PRNN_REGISTER_SCAN_SOLVER(Template, device) \
-  [[maybe_unused]] static const bool registered_scan_##Template = ::prnn::register_solver<::prnn::AllScans, ::prnn::AllStorages, Template>(device)
+#define PRNN_REGISTER_SCAN_SOLVER(Template, device) [[maybe_unused]] static const bool registered_scan_##Template = ::prnn::register_solver<::prnn::AllScans, Template>(device)

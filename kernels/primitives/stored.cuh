@@ -73,4 +73,32 @@ PRNN_DEVICE void store_last(const Layout<Cell>& at, const StoredRecurrence<C>& t
   PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) t.last[at.edge(b, i, d)] = h[i];
 }
 
+/// Pointers of one problem for a kernel whose time is not in its arithmetic: compiled once a cell or compute type, it chooses the storage type when it runs.
+template <template <class> class PointersOf>
+class AnyStorage {
+ public:
+#ifndef __CUDACC_RTC__
+  AnyStorage(Storage storage, const Tensors& t) : storage_(storage), f32_(t), f64_(t), bf16_(t), f16_(t) {}
+#endif
+
+  /// f(pointers) of the problem's storage type.
+  template <class F>
+  PRNN_DEVICE auto visit(const F& f) const {
+    switch (storage_) {
+      case Storage::f32: return f(f32_);
+      case Storage::f64: return f(f64_);
+      case Storage::bf16: return f(bf16_);
+      case Storage::f16: break;
+    }
+    return f(f16_);
+  }
+
+ private:
+  Storage storage_;
+  PointersOf<float> f32_;  // the same addresses in every type; those of the other types are never read
+  PointersOf<double> f64_;
+  PointersOf<Bf16> bf16_;
+  PointersOf<F16> f16_;
+};
+
 }  // namespace prnn::PRNN_BACKEND

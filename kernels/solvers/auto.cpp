@@ -17,6 +17,7 @@
 #include "kernels/cells/all.hpp"
 #include "kernels/primitives/measured.hpp"
 #include "kernels/primitives/policy.hpp"
+#include "kernels/primitives/register.hpp"
 
 namespace prnn {
 namespace {
@@ -102,25 +103,25 @@ std::unique_ptr<Run> prepare(const Problem& p, Machine& machine) {
   return std::make_unique<Auto>(choice, machine);
 }
 
-template <std::size_t kDevice>
-void register_for(const char* cell, std::initializer_list<const char*> passes) {
-  for (const Storage storage : kStorages) {
+template <std::size_t kDevice, class Cells>
+void register_for(std::initializer_list<const char*> passes) {
+  for_each_compiled<Cells>([&]<class Cell, class T>() {
     for (const char* pass : passes) {
       solvers().push_back({.name = kName,
                            .device = kDevices[kDevice],
-                           .cell = cell,
-                           .storage = storage,
+                           .cell = Cell::name,
+                           .storage = storage_of<T>,
                            .pass = pass,
                            .why_not = &why_not<kDevice>,
                            .workspace_bytes = &workspace_bytes<kDevice>,
                            .prepare = &prepare<kDevice>});
     }
-  }
+  });
 }
 template <std::size_t kDevice>
 bool register_for() {
-  AllCells::for_each([]<class Cell>() { register_for<kDevice>(Cell::name, {"forward", "backward"}); });
-  AllScans::for_each([]<class Scan>() { register_for<kDevice>(Scan::name, {"forward"}); });
+  register_for<kDevice, AllCells>({"forward", "backward"});
+  register_for<kDevice, AllScans>({"forward"});
   return true;
 }
 

@@ -17,14 +17,12 @@ Machine& machine() {
 }
 
 TEST(AutoOnAGpu, IsItsChoice) {
-  for (const std::string& cell : find_op("recurrence").cells()) {
-    for (const Storage storage : kStorages) {
-      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 9, 40}}) {
-        testing::expect_as_its_choice(testing::random_start_problem(cell, storage, batch, hidden, seq_len), machine());
-        testing::expect_as_its_choice(testing::backward_problem(cell, storage, batch, hidden, seq_len), machine());
-      }
+  testing::for_every_cell_and_storage([&](const std::string& cell, Storage storage) {
+    for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 9, 40}}) {
+      testing::expect_as_its_choice(testing::random_start_problem(cell, storage, batch, hidden, seq_len), machine());
+      testing::expect_as_its_choice(testing::backward_problem(cell, storage, batch, hidden, seq_len), machine());
     }
-  }
+  });
 }
 
 // Policies that the others refuse; where that leaves two, one thread a channel is the slower for so few channels.

@@ -20,11 +20,6 @@ Machine& machine() {
   return *opened;
 }
 
-template <class F>
-void for_every_case(F&& f) {
-  AllCells::for_each([&]<class Cell>() { AllStorages::for_each([&]<class T>() { f.template operator()<Cell, T>(); }); });
-}
-
 /// f(problem, solver) with the shipped policy, and with short segments where a solver has any.
 template <class F>
 void for_every_solver(Problem p, F&& f) {
@@ -34,7 +29,7 @@ void for_every_solver(Problem p, F&& f) {
 }
 
 TEST(EveryCpuBackwardSolver, IsRightAtEveryShapeStorageAndGrad) {
-  for_every_case([]<class Cell, class T>() {
+  for_each_compiled([]<class Cell, class T>() {
     for (const char* grad : {"all", "output", "squares"}) {
       for (const auto& [batch, hidden, seq_len] :
            std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 1, 2}, {1, 2, 3}, {5, 3, 4}, {3, 5, 5}, {4, 4, 1}, {1, 33, 33}, {2, 130, 5}, {33, 2, 6}, {1, 3, 130}}) {
@@ -58,7 +53,7 @@ TEST(EveryCpuBackwardSolver, IsRightInEveryRegime) {
 }
 
 TEST(EveryCpuBackwardSolver, MakesNanFromANonFiniteNumberOnTowardsTheStartInItsChannelAlone) {
-  for_every_case([]<class Cell, class T>() {
+  for_each_compiled([]<class Cell, class T>() {
     for (const char* grad : {"all", "output", "squares"}) {
       for (const std::int64_t seq_len : {1, 6, 35}) {
         for_every_solver(backward_problem(Cell::name, storage_of<T>, 2, 3, seq_len, grad),
@@ -69,7 +64,7 @@ TEST(EveryCpuBackwardSolver, MakesNanFromANonFiniteNumberOnTowardsTheStartInItsC
 }
 
 TEST(EveryCpuBackwardSolver, HasTheLossInsideAsItWouldBeGiven) {
-  for_every_case([]<class Cell, class T>() {
+  for_each_compiled([]<class Cell, class T>() {
     for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{2, 3, 1}, {3, 5, 9}, {1, 34, 42}}) {
       for_every_solver(backward_problem(Cell::name, storage_of<T>, batch, hidden, seq_len),
                        [](const Problem& p, const std::string& solver) { testing::expect_squares_as_given<Cell, T>(p, solver, machine()); });
@@ -85,7 +80,7 @@ TEST(EveryCpuBackwardSolver, NamesTheFirstNanInTheOrderOfThePass) {
 }
 
 TEST(EveryCpuBackwardSolver, AddsToDa) {
-  for_every_case([]<class Cell, class T>() {
+  for_each_compiled([]<class Cell, class T>() {
     for_every_solver(backward_problem(Cell::name, storage_of<T>, 3, 5, 17),
                      [](const Problem& p, const std::string& solver) { testing::expect_accumulation<Cell, T>(p, solver, machine()); });
   });
@@ -108,7 +103,7 @@ TEST(EveryCpuBackwardSolver, UsesThreadsWithoutChangingABit) {
 }
 
 TEST(TheCpuSequentialBackwardSolvers, AreTheSameAtASplit) {
-  for_every_case([]<class Cell, class T>() {
+  for_each_compiled([]<class Cell, class T>() {
     for (const char* grad : {"all", "output", "squares"}) {
       for (const char* solver : {"seq_stepwise", "seq_fused"}) testing::expect_same_at_a_split<Cell, T>(grad, solver, machine());
     }
@@ -116,7 +111,7 @@ TEST(TheCpuSequentialBackwardSolvers, AreTheSameAtASplit) {
 }
 
 TEST(TheCpuSequentialBackwardSolvers, AgreeToTheBitWhateverTheVectors) {
-  for_every_case([]<class Cell, class T>() {
+  for_each_compiled([]<class Cell, class T>() {
     for (const std::int64_t hidden : {5, 64, 130}) {
       Workbench scalar(backward_problem(Cell::name, storage_of<T>, 3, hidden, 7), machine()), vectors(scalar.problem, machine());
       scalar.solve("seq_stepwise");
@@ -271,7 +266,7 @@ TEST(TheCpuSegmentedBackwardSolvers, AreRightWhereProductsAndGuessesLeaveTheRang
 }
 
 TEST(TheCpuBackwardShootingSolver, NeedsOnePassWhereAdjointsForget) {
-  for_every_case([]<class Cell, class T>() {
+  for_each_compiled([]<class Cell, class T>() {
     const Problem p = backward_problem(Cell::name, storage_of<T>, 2, 3, 300);
     Workbench bench(p, machine());
     const Outcome outcome = solve_and_verify(bench, "shooting");
@@ -283,7 +278,7 @@ TEST(TheCpuBackwardShootingSolver, NeedsOnePassWhereAdjointsForget) {
 }
 
 TEST(TheCpuBackwardShootingSolver, MendsBoundariesInOneRoundWhereAdjointsRemember) {
-  for_every_case([]<class Cell, class T>() {
+  for_each_compiled([]<class Cell, class T>() {
     for (const std::int64_t hidden : {3, 64}) {
       Problem p = backward_problem(Cell::name, storage_of<T>, 2, hidden, 240);
       p.regime = "long_memory";

@@ -142,7 +142,7 @@ int machine_vector_bytes() {
 Advance advance_of(std::string_view cell, Storage storage, bool products, int vector_bytes) {
   Advance found = nullptr;
   with_recurrence(cell, [&]<class Cell>() {
-    AllStorages::for_each([&]<class T>() {
+    StoragesOf<Cell>::for_each([&]<class T>() {
       if (storage != storage_of<T>) return;
       if (!products) found = advance_for<false, Cell, T>(vector_bytes);
       if constexpr (std::is_same_v<T, compute_t<T>> && !is_scan<Cell>) {
@@ -156,7 +156,11 @@ Advance advance_of(std::string_view cell, Storage storage, bool products, int ve
 StepBack step_back_of(std::string_view cell, Storage compute, int vector_bytes) {
   StepBack found = nullptr;
   AllCells::for_each([&]<class Cell>() {
-    if (cell == Cell::name) found = compute == Storage::f64 ? step_back_for<Cell, double>(vector_bytes) : step_back_for<Cell, float>(vector_bytes);
+    StoragesOf<Cell>::for_each([&]<class T>() {
+      if constexpr (std::is_same_v<T, compute_t<T>>) {
+        if (cell == Cell::name && compute == storage_of<T>) found = step_back_for<Cell, T>(vector_bytes);
+      }
+    });
   });
   return found;
 }

@@ -48,26 +48,24 @@ double forward_ratio(const Workbench& bench, std::int64_t b, std::int64_t d) {
 }
 
 TEST(EveryCpuSolver, IsRightAtEveryShapeAndStorage) {
-  for (const std::string& cell : find_op("recurrence").cells()) {
-    for (const Storage storage : kStorages) {
-      for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 3, 2}, {1, 17, 33}, {3, 1, 40}, {2, 33, 9}, {1, 1024, 21}, {2, 700, 6}}) {
-        for (const char* solver : kSolvers) {
-          Workbench bench(problem(cell, batch, hidden, seq_len, storage), machine());
-          const Outcome outcome = bench.solve(solver);
-          const std::string where = std::string(solver) + " " + cell + " " + std::string(to_string(storage)) + " L " + std::to_string(seq_len);
-          EXPECT_TRUE(passes(bench.ratio_local())) << where;
-          EXPECT_TRUE(passes(forward_ratio(bench, batch - 1, hidden - 1))) << where;
-          EXPECT_TRUE(passes(forward_ratio(bench, 0, 0))) << where;
-          EXPECT_FALSE(outcome.nonfinite) << where;
-          const bool newton = std::string_view(solver) == "newton_fused", shooting = std::string_view(solver) == "shooting";
-          EXPECT_EQ(outcome.converged, newton || shooting ? std::optional(true) : std::nullopt) << where;
-          EXPECT_EQ(outcome.iterations.has_value(), newton) << where;
-          EXPECT_EQ(outcome.rounds.has_value(), shooting) << where;
-          EXPECT_EQ(outcome.boundaries.has_value() && outcome.boundaries_failed.has_value(), shooting) << where;
-        }
+  testing::for_every_cell_and_storage([&](const std::string& cell, Storage storage) {
+    for (const auto& [batch, hidden, seq_len] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1}, {2, 3, 2}, {1, 17, 33}, {3, 1, 40}, {2, 33, 9}, {1, 1024, 21}, {2, 700, 6}}) {
+      for (const char* solver : kSolvers) {
+        Workbench bench(problem(cell, batch, hidden, seq_len, storage), machine());
+        const Outcome outcome = bench.solve(solver);
+        const std::string where = std::string(solver) + " " + cell + " " + std::string(to_string(storage)) + " L " + std::to_string(seq_len);
+        EXPECT_TRUE(passes(bench.ratio_local())) << where;
+        EXPECT_TRUE(passes(forward_ratio(bench, batch - 1, hidden - 1))) << where;
+        EXPECT_TRUE(passes(forward_ratio(bench, 0, 0))) << where;
+        EXPECT_FALSE(outcome.nonfinite) << where;
+        const bool newton = std::string_view(solver) == "newton_fused", shooting = std::string_view(solver) == "shooting";
+        EXPECT_EQ(outcome.converged, newton || shooting ? std::optional(true) : std::nullopt) << where;
+        EXPECT_EQ(outcome.iterations.has_value(), newton) << where;
+        EXPECT_EQ(outcome.rounds.has_value(), shooting) << where;
+        EXPECT_EQ(outcome.boundaries.has_value() && outcome.boundaries_failed.has_value(), shooting) << where;
       }
     }
-  }
+  });
 }
 
 TEST(EveryCpuSolver, UsesThreadsWithoutChangingABit) {
@@ -87,22 +85,20 @@ TEST(EveryCpuSolver, UsesThreadsWithoutChangingABit) {
 
 TEST(TheCpuSequentialSolvers, AgreeToTheBitWhateverTheVectors) {
   // seq_stepwise is scalar code. 128 channels are read in place, 5 and 130 are gathered, 4099 (f32) make more than one strip.
-  for (const std::string& cell : find_op("recurrence").cells()) {
-    for (const Storage storage : kStorages) {
-      for (const std::int64_t hidden : {5, 128, 130, 4099}) {
-        Problem p = problem(cell, 2, hidden, hidden == 4099 ? 2 : 23, storage);
-        Workbench scalar(p, machine()), vectors(p, machine());
-        scalar.solve("seq_stepwise");
-        for (const std::int64_t bytes : {16, 32, 64}) {
-          vectors.problem.policy = {{"vector_bytes", bytes}};
-          if (!find_solver("seq_fused", "cpu", p)->why_not(vectors.problem).empty()) continue;  // this machine has narrower ones
-          vectors.solve("seq_fused");
-          EXPECT_EQ(scalar.bytes("h"), vectors.bytes("h")) << cell << " " << to_string(storage) << " " << hidden << " " << bytes;
-          EXPECT_EQ(scalar.bytes("last"), vectors.bytes("last")) << cell << " " << to_string(storage) << " " << hidden << " " << bytes;
-        }
+  testing::for_every_cell_and_storage([&](const std::string& cell, Storage storage) {
+    for (const std::int64_t hidden : {5, 128, 130, 4099}) {
+      Problem p = problem(cell, 2, hidden, hidden == 4099 ? 2 : 23, storage);
+      Workbench scalar(p, machine()), vectors(p, machine());
+      scalar.solve("seq_stepwise");
+      for (const std::int64_t bytes : {16, 32, 64}) {
+        vectors.problem.policy = {{"vector_bytes", bytes}};
+        if (!find_solver("seq_fused", "cpu", p)->why_not(vectors.problem).empty()) continue;  // this machine has narrower ones
+        vectors.solve("seq_fused");
+        EXPECT_EQ(scalar.bytes("h"), vectors.bytes("h")) << cell << " " << to_string(storage) << " " << hidden << " " << bytes;
+        EXPECT_EQ(scalar.bytes("last"), vectors.bytes("last")) << cell << " " << to_string(storage) << " " << hidden << " " << bytes;
       }
     }
-  }
+  });
 }
 
 TEST(TheCpuSequentialSolvers, ContinueAtAnySplit) {
@@ -174,6 +170,11 @@ TEST(TheCpuNewtonSolver, NeedsOneSolveForALinearCellAndSaysWhenItStops) {
   Workbench linear(p, machine());
   linear.put("a", std::vector<float>(12));
   EXPECT_EQ(linear.solve("newton_fused").iterations, 1);
+  for (const char* regime : {"paper", "long_memory", "expansive"}) {
+    Workbench yardstick(in_regime(regime, problem("linear_diag", 2, 4, 200)), machine());
+    EXPECT_EQ(yardstick.solve("newton_fused").iterations, 1) << regime;
+    EXPECT_TRUE(passes(yardstick.ratio_local())) << regime;
+  }
 
   p.iteration_limit = 2;
   p.regime = "expansive";
@@ -221,38 +222,34 @@ Outcome solve_and_verify(Workbench& bench) {
 }
 
 TEST(TheCpuShootingSolver, NeedsOnePassWhereStatesForget) {
-  for (const std::string& cell : find_op("recurrence").cells()) {
-    for (const Storage storage : kStorages) {
-      const Problem p = shipped(problem(cell, 2, 3, 300, storage));
-      Workbench bench(p, machine());
-      const Outcome outcome = solve_and_verify(bench);
-      const std::int64_t segments = policy_of("shooting", p).at("segments");
-      EXPECT_GE(segments, 2);
-      EXPECT_EQ(*outcome.boundaries, 2 * 3 * (segments - 1));
-      EXPECT_EQ(*outcome.rounds, 0);
-      EXPECT_EQ(*outcome.boundaries_failed, 0);
-    }
-  }
+  testing::for_every_cell_and_storage([&](const std::string& cell, Storage storage) {
+    const Problem p = shipped(problem(cell, 2, 3, 300, storage));
+    Workbench bench(p, machine());
+    const Outcome outcome = solve_and_verify(bench);
+    const std::int64_t segments = policy_of("shooting", p).at("segments");
+    EXPECT_GE(segments, 2);
+    EXPECT_EQ(*outcome.boundaries, 2 * 3 * (segments - 1));
+    EXPECT_EQ(*outcome.rounds, 0);
+    EXPECT_EQ(*outcome.boundaries_failed, 0);
+  });
 }
 
 TEST(TheCpuShootingSolver, MendsBoundariesByNewtonWhereStatesRemember) {
-  for (const std::string& cell : find_op("recurrence").cells()) {
-    for (const Storage storage : kStorages) {
-      for (const std::int64_t hidden : {3, 64}) {  // gathered, in place
-        Problem p = in_regime("long_memory", problem(cell, 2, hidden, 240, storage));
-        p.policy = {{"segments", 24}, {"overlap", 0}};
-        Workbench bench(p, machine());
-        const Outcome outcome = solve_and_verify(bench);
-        EXPECT_EQ(*outcome.boundaries, 2 * hidden * 23);
-        EXPECT_GT(*outcome.boundaries_failed, 2 * hidden * 22) << "nobody ends in the guess";
-        EXPECT_GT(*outcome.rounds, 1);
-        // Without Jacobians a change moves on by a segment a round: 23 rounds.
-        if (cell != "elman_diag") {
-          EXPECT_LE(*outcome.rounds, 16) << cell << " " << to_string(storage);
-        }
+  testing::for_every_cell_and_storage([&](const std::string& cell, Storage storage) {
+    for (const std::int64_t hidden : {3, 64}) {  // gathered, in place
+      Problem p = in_regime("long_memory", problem(cell, 2, hidden, 240, storage));
+      p.policy = {{"segments", 24}, {"overlap", 0}};
+      Workbench bench(p, machine());
+      const Outcome outcome = solve_and_verify(bench);
+      EXPECT_EQ(*outcome.boundaries, 2 * hidden * 23);
+      EXPECT_GT(*outcome.boundaries_failed, 2 * hidden * 22) << "nobody ends in the guess";
+      EXPECT_GT(*outcome.rounds, 1);
+      // Without Jacobians a change moves on by a segment a round: 23 rounds.
+      if (cell != "elman_diag") {
+        EXPECT_LE(*outcome.rounds, 16) << cell << " " << to_string(storage);
       }
     }
-  }
+  });
 }
 
 TEST(TheCpuShootingSolver, NeedsTwoRoundsWithoutRounding) {

@@ -23,6 +23,7 @@
 #include "kernels/primitives/policy.hpp"
 #include "kernels/primitives/register.hpp"
 #include "kernels/primitives/scan.cuh"
+#include "kernels/primitives/stored.cuh"
 
 namespace prnn::PRNN_BACKEND {
 
@@ -65,11 +66,12 @@ PRNN_DEVICE C larger(C a, C b) {
   return a != a || a >= b ? a : b;
 }
 
-/// limit: number of linear solves, or -1 for adaptive. trace [2, kTraced]: residual and step maxima, where kTrace.
-template <class Cell, class T, int S, bool kTrace>
-PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_t<T>)), 1)
-    newton_fused_kernel(Layout<Cell> at, RecurrenceTensors<T> tensors, int log_lanes, int limit, NewtonStatus* status, double* trace) {
-  using C = compute_t<T>;
+/// limit: number of linear solves, or -1 for adaptive. Pointers: RecurrenceTensors, or StoredRecurrence where the iterates are traced, which nobody times.
+/// trace [2, kTraced]: residual and step maxima, then.
+template <class Cell, class C, class Pointers, int S>
+PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(C)), 1)
+    newton_fused_kernel(Layout<Cell> at, Pointers tensors, int log_lanes, int limit, NewtonStatus* status, double* trace) {
+  constexpr bool kTrace = std::is_same_v<Pointers, StoredRecurrence<C>>;
   constexpr int K = Cell::kState;
   const int lanes = 1 << log_lanes, lane = thread_index() % kWarp, warp = thread_index() / kWarp, g = thread_index() & (lanes - 1), time = thread_index() >> log_lanes;
   const int tile = (thread_count() >> log_lanes) * S, own = time * S;  // own: my first step, in the tile
@@ -85,10 +87,12 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
   State<C, K> start;
   /// Inputs of the tile that starts at `begin`, 0 beyond the sequence: under way until they are guarded.
   const auto load_tile = [&](std::int64_t begin) {
-    const T* const from = tensors.u + at.u(b, begin + own, 0, d);
-    PRNN_UNROLL for (int s = 0; s < S; ++s) {
-      PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[s][k] = begin + own + s < at.seq_len ? load(from + (s * Cell::kInputs + k) * at.hidden) : C(0);
-    }
+    const std::int64_t from = at.u(b, begin + own, 0, d);
+    const auto input = [&](int row) {
+      if constexpr (kTrace) return tensors.u.at(from + row * at.hidden);
+      else return load(tensors.u + from + row * at.hidden);
+    };
+    PRNN_UNROLL for (int s = 0; s < S; ++s) { PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[s][k] = begin + own + s < at.seq_len ? input(s * Cell::kInputs + k) : C(0); }
   };
   load_weights(at, tensors.a, d, a);
   PRNN_UNROLL for (int i = 0; i < K; ++i) start.x[i] = load(tensors.h0 + at.edge(b, i, d));
@@ -240,14 +244,14 @@ class NewtonFused final : public Run {
             {.key = "steps_a_thread", .most = 8, .compiled = true},
             {.key = "channels_a_block", .most = kMostChannelsABlock, .powers_of_two = true}};
   }
-  static std::vector<KernelSource> kernels(const Problem& p) { return {variant<false>(newton_policy(p, Cell::kState)).source}; }
+  static std::vector<KernelSource> kernels(const Problem& p) { return {variant<RecurrenceTensors<T>>(newton_policy(p, Cell::kState)).source}; }
 
   NewtonFused(const Problem& p, Machine& machine)
       : at_(layout_of<Cell>(p)),
         policy_(newton_policy(p, Cell::kState)),
         limit_(p.iteration_limit.value_or(-1)),
         machine_(machine),
-        kernel_(ready(variant<false>(policy_), machine)),
+        kernel_(ready(variant<RecurrenceTensors<T>>(policy_), machine)),
         status_(machine, blocks_of(p) * std::int64_t(sizeof(NewtonStatus))),
         trace_(machine, kTraceBytes) {}
 
@@ -260,7 +264,7 @@ class NewtonFused final : public Run {
   void trace(const Tensors& tensors, Stream stream) override {
     traced_ = true;
     fill_async(trace_.data(), 0, kTraceBytes, stream);
-    enqueue(ready(variant<true>(policy_), machine_), tensors, stream);
+    enqueue(ready(variant<StoredRecurrence<compute_t<T>>>(policy_), machine_), tensors, stream);
   }
 
   Outcome outcome() override {
@@ -289,25 +293,27 @@ class NewtonFused final : public Run {
 
   static std::int64_t blocks_of(const Problem& p) { return p.batch * ceil_div(p.hidden, newton_policy(p, Cell::kState).channels_a_block); }
 
-  using Kernel = void(Layout<Cell>, RecurrenceTensors<T>, int, int, NewtonStatus*, double*);
+  template <class Pointers>
+  using Kernel = void(Layout<Cell>, Pointers, int, int, NewtonStatus*, double*);
 
-  template <bool kTrace>
-  static Variant<Kernel> variant(const NewtonPolicy& policy) {
+  template <class Pointers>
+  static Variant<Kernel<Pointers>> variant(const NewtonPolicy& policy) {
     using Steps = std::conditional_t<std::is_same_v<T, float>, Ahead<1, 2, 4>, Ahead<2>>;
-    return {Steps::pick(policy.steps_a_thread, []<int S>() { return &newton_fused_kernel<Cell, T, S, kTrace>; }), "kernels/solvers/cuda/newton_fused.cu",
-            kernel_expression<Cell, T>("newton_fused_kernel", policy.steps_a_thread, kTrace)};
+    return {Steps::pick(policy.steps_a_thread, []<int S>() { return &newton_fused_kernel<Cell, compute_t<T>, Pointers, S>; }), "kernels/solvers/cuda/newton_fused.cu",
+            kernel_expression<Cell, compute_t<T>, Pointers>("newton_fused_kernel", policy.steps_a_thread)};
   }
-  void enqueue(Kernel* kernel, const Tensors& tensors, Stream stream) {
+  template <class Pointers>
+  void enqueue(Kernel<Pointers>* kernel, const Tensors& tensors, Stream stream) {
     const int lanes = policy_.channels_a_block;
     prnn::PRNN_BACKEND::launch(kernel, at_.batch * ceil_div(at_.hidden, lanes), policy_.threads, NewtonShared<compute_t<T>, Cell::kState>::bytes(policy_.threads, lanes), stream,
-                               at_, RecurrenceTensors<T>(tensors), std::countr_zero(unsigned(lanes)), limit_, status_.as<NewtonStatus>(), trace_.as<double>());
+                               at_, Pointers(tensors), std::countr_zero(unsigned(lanes)), limit_, status_.as<NewtonStatus>(), trace_.as<double>());
   }
 
   const Layout<Cell> at_;
   const NewtonPolicy policy_;
   const int limit_;
   Machine& machine_;
-  Kernel* const kernel_;
+  Kernel<RecurrenceTensors<T>>* const kernel_;
   const Buffer status_;  // [blocks] NewtonStatus
   const Buffer trace_;   // [2, kTraced] double
   bool traced_ = false;

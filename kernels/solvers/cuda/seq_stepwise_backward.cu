@@ -1,15 +1,17 @@
 // seq_stepwise_backward.cu: the gradients of the recurrence, one launch a step from the last to the first, a thread a channel; one more launch sums da over the batch.
 //   u [B, L, kInputs, D], a [kWeights, D], h0 [B, kState, D], h [B, L, kState, D], grad_h [B, L, G, D] (squares: none), grad_last [B, kState, D]
 //   -> du [B, L, kInputs, D], da [kWeights, D], dh0 [B, kState, D]
-// Danieli et al. 2025 (arXiv:2510.21450), eq. 2.6, solved step by step; gates are computed again, nothing but h is stored.
+// Danieli et al. 2025 (arXiv:2510.21450), eq. 2.6, solved step by step; gates are computed again, nothing but h is stored. Its time is L launches, so storage is a
+// type that a kernel sees when it runs.
 #include "kernels/primitives/adjoint.cuh"
 #include "kernels/primitives/register.hpp"
+#include "kernels/primitives/stored.cuh"
 
 namespace prnn::PRNN_BACKEND {
 
 /// Step l of every channel. g travels between launches in dh0 [B, kState, D], da in sums [B, kWeights, D].
 template <class Cell, class T>
-PRNN_KERNEL adjoint_kernel(Layout<Cell> at, std::int64_t l, BackwardTensors<T> t, CompensatedSum<compute_t<T>>* sums, std::int64_t* nonfinite) {
+PRNN_DEVICE void adjoint_step_of(const Layout<Cell>& at, std::int64_t l, const BackwardTensors<T>& t, CompensatedSum<compute_t<T>>* sums, std::int64_t* nonfinite) {
   using C = compute_t<T>;
   const std::int64_t channel = block_index() * thread_count() + thread_index();
   const Place place = place_of_channel(at, channel);
@@ -30,6 +32,13 @@ PRNN_KERNEL adjoint_kernel(Layout<Cell> at, std::int64_t l, BackwardTensors<T> t
   if (l == 0) report_first_nan_gradient(at, t.du, bad, place, nonfinite + block_index());
 }
 
+template <class Cell, class C>
+PRNN_KERNEL adjoint_kernel(Layout<Cell> at, std::int64_t l, AnyStorage<BackwardTensors> tensors, CompensatedSum<C>* sums, std::int64_t* nonfinite) {
+  tensors.visit([&]<class T>(const BackwardTensors<T>& t) {
+    if constexpr (std::is_same_v<C, compute_t<T>>) adjoint_step_of(at, l, t, sums, nonfinite);
+  });
+}
+
 #ifndef __CUDACC_RTC__
 template <class Cell, class T>
 class SeqStepwiseBackward final : public SequentialBackwardRun<Cell, T> {
@@ -41,7 +50,8 @@ class SeqStepwiseBackward final : public SequentialBackwardRun<Cell, T> {
   int launches() const override { return int(this->at_.seq_len) + 1; }
   void launch(const Tensors& tensors, Stream stream) override {
     const BackwardTensors<T> t(tensors);
-    for (std::int64_t l = this->at_.seq_len - 1; l >= 0; --l) this->enqueue(&adjoint_kernel<Cell, T>, t, stream, l);
+    const AnyStorage<BackwardTensors> any(storage_of<T>, tensors);
+    for (std::int64_t l = this->at_.seq_len - 1; l >= 0; --l) this->enqueue(&adjoint_kernel<Cell, compute_t<T>>, any, stream, l);
     this->enqueue_combine(t, stream);
   }
 };
