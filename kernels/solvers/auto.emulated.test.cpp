@@ -28,7 +28,7 @@ TEST(AutoOnAGpu, IsItsChoice) {
 // Policies that the others refuse; where that leaves two, one thread a channel is the slower for so few channels.
 TEST(AutoOnAGpu, IsEverySolverWhereTheOthersRefuse) {
   const Problem p = testing::random_start_problem("gru_diag", Storage::f32, 1, 64, 128);
-  for (const auto& [policy, solver] : std::vector<std::pair<Policy, std::string>>{{{{"steps_a_thread", 3}, {"segments", 5}, {"overlap", 2}}, "shooting"},
+  for (const auto& [policy, solver] : std::vector<std::pair<Policy, std::string>>{{{{"steps_a_thread", 9}, {"segments", 5}, {"overlap", 2}}, "shooting"},
                                                                                   {{{"overlap", -1}, {"threads", 64}, {"steps_a_thread", 1}}, "newton_fused"},
                                                                                   {{{"overlap", -1}, {"channels_a_block", 3}, {"threads", 64}}, "seq_fused"}}) {
     testing::expect_chosen(p, policy, solver, machine());
