@@ -9,6 +9,7 @@
 
 #include "harness/commands.hpp"
 #include "harness/nearest.hpp"
+#include "harness/noise_floor.hpp"
 #include "harness/progress.hpp"
 
 namespace prnn {
@@ -71,18 +72,27 @@ int show_baseline(const std::string& name, bool json) {
   const Runs runs = load_baseline(name);
   Json list = Json::array();
   const auto percent = [](const std::optional<double>& value) { return value ? fmt::format("{:.2f} %", 100 * *value) : "-"; };
-  if (!json) std::cout << fmt::format("{:>10}  {:>5}  {:>8}  {:>10}  case\n", "time", "runs", "noise", "detectable");
-  for (const NoiseFloor& floor : noise_floors(runs)) {
-    const std::optional<double> noise = floor.noise ? std::optional(floor.noise->between) : std::nullopt;
+  if (!json) std::cout << fmt::format("{:>10}  {:>5}  {:>8}  {:>8}  {:>10}  case\n", "time", "runs", "noise", "of pairs", "detectable");
+  for (const NoiseFloor& floor : noise_floors(runs, partners_of(runs.files))) {
+    const std::optional<double> noise = floor.noise ? std::optional(floor.noise->between) : std::nullopt,
+                                of_pairs = floor.of_pairs ? std::optional(floor.of_pairs->spread) : std::nullopt;
     if (json) {
       const auto number = [](const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); };
-      list.push_back({{"case_id", floor.case_id}, {"time_s", floor.time_s}, {"runs", floor.runs}, {"noise", number(noise)}, {"detectable", number(floor.detectable)}});
+      list.push_back({{"case_id", floor.case_id},
+                      {"time_s", floor.time_s},
+                      {"runs", floor.runs},
+                      {"noise", number(noise)},
+                      {"noise_of_pairs", number(of_pairs)},
+                      {"detectable", number(floor.detectable)}});
     } else {
-      std::cout << fmt::format("{:>10}  {:>5}  {:>8}  {:>10}  {}\n", readable_time(floor.time_s), floor.runs, percent(noise), percent(floor.detectable), floor.case_id);
+      std::cout << fmt::format("{:>10}  {:>5}  {:>8}  {:>8}  {:>10}  {}\n", readable_time(floor.time_s), floor.runs, percent(noise), percent(of_pairs), percent(floor.detectable),
+                               floor.case_id);
     }
   }
   if (json) std::cout << Json{{"name", name}, {"runs", runs.files.size()}, {"cases", list}}.dump() << std::endl;
-  else std::cout << "noise: standard deviation of a run's median from run to run, from 3 runs on; detectable: the smallest slowdown that one run shows against these\n";
+  else
+    std::cout << "noise: standard deviation of a run's median from run to run, from 3 runs on; of pairs: of the log ratio of two processes of one build that took turns\n"
+                 "detectable: the smallest slowdown that a gate on such a sweep shows, by one run against these, or by a session and what is run again where there are pairs\n";
   return 0;
 }
 

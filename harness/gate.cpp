@@ -8,8 +8,9 @@
 #include <set>
 #include <utility>
 
+#include "harness/noise_floor.hpp"
+#include "harness/sessions.hpp"
 #include "harness/statistics.hpp"
-#include "harness/visits.hpp"
 #include "kernels/fault.hpp"
 
 namespace prnn {
@@ -21,14 +22,6 @@ constexpr int kFindingCodes[] = {2, 5, 3, 1, 4, 0, 0};
 double share(double log_ratio) { return std::expm1(log_ratio); }
 
 // --- what runs say -----------------------------------------------------------------------------------------------------
-
-std::vector<RunValue> times_of(const std::vector<const CaseRecord*>& rows) {
-  std::vector<RunValue> runs;
-  for (const CaseRecord* row : rows) {
-    if (!row->samples_s.empty()) runs.push_back(run_value(row->samples_s, hash_text(row->case_id)));
-  }
-  return runs;
-}
 
 /// The negative log of a speedup: more is worse.
 std::vector<RunValue> speedups_of(const std::vector<const CaseRecord*>& rows, const std::string& solver) {
@@ -58,8 +51,7 @@ class Judge {
  public:
   Judge(const Runs& candidate, const Runs& baseline, const std::vector<RecordFile>& partners, const Runs* calibration, const GatePolicy& policy)
       : candidate_(candidate), baseline_(baseline), calibration_(calibration), policy_(policy), turns_(sessions(candidate.files, {&baseline.files, &partners})) {
-    if (calibration) calibration_turns_ = sessions(calibration->files, {&partners});
-    std::erase_if(calibration_turns_, [](const Session& session) { return !are_of_one_build(session.first->head, session.second->head); });
+    if (calibration) calibration_turns_ = sessions_of_one_build(calibration->files, partners);
     const auto is_common = [&](const CaseRecord& row) { return !rows_of(baseline.files, row.case_id).empty(); };
     const std::vector<CaseRecord>& rows = candidate.files.front().rows;
     const auto common = static_cast<std::size_t>(std::count_if(rows.begin(), rows.end(), is_common));
@@ -72,7 +64,7 @@ class Judge {
     const std::string& id = verdict.case_id;
     Compared compared{.metric = "time"};
     compared.margin = policy_.margin_of(id);
-    const Pairs pairs = pairs_of(turns_, id);
+    const PairsOfProcesses pairs = pairs_of(turns_, id);
     if (pairs.visits.empty()) compare_by_runs(compared, id);
     else compare_by_pairs(compared, id, pairs);
     return compared;
@@ -113,42 +105,6 @@ class Judge {
   }
 
  private:
-  using Session = std::pair<const RecordFile*, const RecordFile*>;  // its two records
-
-  static std::vector<Session> sessions(const std::vector<RecordFile>& files, const std::vector<const std::vector<RecordFile>*>& others) {
-    std::vector<Session> list;
-    for (const RecordFile& mine : files) {
-      for (const std::vector<RecordFile>* of : others) {
-        for (const RecordFile& theirs : *of) {
-          if (took_turns(mine.head, theirs.head)) list.emplace_back(&mine, &theirs);
-        }
-      }
-    }
-    return list;
-  }
-
-  static bool are_of_one_build(const Provenance& a, const Provenance& b) {
-    return a.commit == b.commit && a.dirty == b.dirty && a.fingerprint == b.fingerprint && a.inject.empty() && b.inject.empty();
-  }
-
-  /// What sessions say of a case; mine and theirs: its rows in those that can be paired.
-  struct Pairs {
-    std::vector<std::vector<double>> visits;
-    std::vector<const CaseRecord*> mine, theirs;
-  };
-  static Pairs pairs_of(const std::vector<Session>& sessions, const std::string& case_id) {
-    Pairs pairs;
-    for (const auto& [my_file, their_file] : sessions) {
-      const CaseRecord *my_row = my_file->find(case_id), *their_row = their_file->find(case_id);
-      if (!my_row || !their_row) continue;
-      std::vector<std::vector<double>> more = paired_visits(*my_row, *their_row);
-      if (more.empty()) continue;
-      std::move(more.begin(), more.end(), std::back_inserter(pairs.visits));
-      pairs.mine.push_back(my_row), pairs.theirs.push_back(their_row);
-    }
-    return pairs;
-  }
-
   /// Of A/A runs; of too few, what the policy says, or more where the runs at hand differ by more.
   static RunNoise noise_of(const std::vector<RunValue>& calibration, const std::vector<std::vector<RunValue>>& sides, double otherwise) {
     if (calibration.size() >= kFewestRuns) return run_noise(calibration);
@@ -176,7 +132,7 @@ class Judge {
     fill(compared, compare_runs(times_of(mine), times_of(theirs), noise, most_runs(), miss_), log_clock(mine), log_clock(theirs));
   }
 
-  void compare_by_pairs(Compared& compared, const std::string& id, const Pairs& pairs) const {
+  void compare_by_pairs(Compared& compared, const std::string& id, const PairsOfProcesses& pairs) const {
     const std::size_t count = pairs.visits.size(), most = count / pairs.mine.size() * most_runs();
     compared.basis = fmt::format("{} pairs of processes", count);
     const std::vector<std::vector<double>> of_one_build = pairs_of(calibration_turns_, id).visits;
@@ -402,24 +358,6 @@ std::vector<CaseVerdict> compare(const Runs& candidate, const Runs& baseline, co
     cases.push_back(std::move(verdict));
   }
   return cases;
-}
-
-std::vector<NoiseFloor> noise_floors(const Runs& runs) {
-  std::vector<NoiseFloor> floors;
-  const double miss = GatePolicy{}.inconclusive / static_cast<double>(runs.files.front().rows.size());
-  for (const CaseRecord& row : runs.files.front().rows) {
-    const std::vector<RunValue> values = times_of(rows_of(runs.files, row.case_id));
-    if (values.empty()) continue;
-    std::vector<double> logs;
-    for (const RunValue& value : values) logs.push_back(value.value);
-    NoiseFloor floor{.case_id = row.case_id, .time_s = std::exp(median(logs)), .runs = values.size()};
-    if (values.size() >= kFewestRuns) {
-      floor.noise = run_noise(values);
-      floor.detectable = share(compare_runs(std::span(values).first(1), values, *floor.noise, 1, miss).detectable);
-    }
-    floors.push_back(std::move(floor));
-  }
-  return floors;
 }
 
 }  // namespace prnn

@@ -56,14 +56,4 @@ GateVerdict judge(const Runs& candidate, const Runs& baseline, const std::vector
 /// Times alone, of all cases that both have, without a policy's margins.
 std::vector<CaseVerdict> compare(const Runs& candidate, const Runs& baseline, const std::vector<RecordFile>& partners, const GatePolicy&);
 
-/// What is known of a case from A/A runs: median of the runs, seconds, and the noise between them; none below kFewestRuns.
-struct NoiseFloor {
-  std::string case_id;
-  double time_s = 0;
-  std::size_t runs = 0;
-  std::optional<RunNoise> noise;
-  std::optional<double> detectable;  // share, by one run against all of these
-};
-std::vector<NoiseFloor> noise_floors(const Runs&);
-
 }  // namespace prnn

@@ -17,6 +17,7 @@ using testing::in_session;
 using testing::refusal;
 using testing::row_of;
 using testing::runs_of;
+using testing::sessions_with_itself;
 using testing::visited;
 
 /// Times are known exactly: what lies beyond the margin of 1.5 % is slower, what lies below is not.
@@ -300,21 +301,10 @@ TEST(ProgramsThatTookTurns, InFreshRunsAddTheirPairs) {
   EXPECT_NEAR(std::log1p(both.detectable), (2.306004 + 1.859548) * std::log(1.2) * std::sqrt(0.3) / std::sqrt(9), 1e-6);
 }
 
-/// Sessions of one build with itself, one pair of processes each, which are off by these logs; their partners in `partners`.
-Runs sessions_of_one_build(const std::vector<double>& logs, std::vector<RecordFile>& partners) {
-  std::vector<RecordFile> files;
-  for (const double off : logs) {
-    const std::string session = "c" + std::to_string(files.size());
-    files.push_back(in_session(session, visited({std::exp(off), std::exp(off)}), session, 0));
-    partners.push_back(in_session(session + ".against", visited({1, 1}), session, 1));
-  }
-  return runs_of(std::move(files));
-}
-
 TEST(ProgramsThatTookTurns, TakeTheNoiseOfSessionsOfOneBuild) {
   const Runs mine = runs_of({in_session("f", visited({1.2, 1.2}), "s", 0)}), theirs = runs_of({in_session("b", visited({1, 1}), "s", 1)});
   std::vector<RecordFile> partners;
-  Runs calibration = sessions_of_one_build({0.01, -0.02, 0.02}, partners);
+  Runs calibration = sessions_with_itself({0.01, -0.02, 0.02}, partners);
   const auto compared = [&] { return judge(mine, theirs, partners, &calibration, exact()).cases.at(0).compared.at(0); };
   EXPECT_EQ(compared().basis, "1 pairs of processes, noise of 3 A/A pairs");
   EXPECT_NEAR(std::log(compared().high / compared().ratio), 3.182446 * std::sqrt(0.0009 / 3), 1e-6);  // Student's t of 3 degrees
@@ -544,19 +534,6 @@ TEST(Records, GiveTheCasesOfGroupsWholeAndNotTooMany) {
 }
 
 // --- noise -------------------------------------------------------------------------------------------------------------
-
-TEST(NoiseFloors, AreThoseOfTheRunsOfABaseline) {
-  std::vector<RecordFile> files;
-  for (const double log_time : {0.0, 0.01, 0.02, 0.01}) files.push_back(file_of("b", {row_of("a", {std::exp(log_time)}), row_of("untimed", {})}));
-  const std::vector<NoiseFloor> floors = noise_floors(runs_of(files));
-  ASSERT_EQ(floors.size(), 1u);
-  EXPECT_EQ(floors[0].runs, 4u);
-  EXPECT_NEAR(floors[0].time_s, std::exp(0.01), 1e-12);
-  EXPECT_NEAR(floors[0].noise->between, std::sqrt(2.0 / 3) * 0.01, 1e-12);
-  EXPECT_NEAR(*floors[0].detectable, std::expm1((3.182446 + 5.840909) * floors[0].noise->between * std::sqrt(1.25)), 1e-6);  // t of 3 degrees, 1 % of two cases
-  files.resize(2);
-  EXPECT_FALSE(noise_floors(runs_of(files))[0].noise);
-}
 
 TEST(ACalibration, TakesThePlaceOfTheBaselinesOwnNoise) {
   std::vector<RecordFile> files;

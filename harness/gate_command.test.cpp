@@ -293,7 +293,7 @@ TEST_F(Gate, KeepsNamedBaselines) {
   EXPECT_NEAR(shown["cases"][0]["time_s"].get<double>(), std::exp(0.002), 1e-9);
   const double p = 1 - 0.01 / 3, student = (2 * p - 1) / std::sqrt(2 * p * (1 - p));  // of two degrees; 1 % of three cases
   EXPECT_NEAR(shown["cases"][0]["detectable"].get<double>(), std::expm1((4.302653 + student) * 0.001 * std::sqrt(1 + 1 / 3.0)), 1e-6);
-  EXPECT_NE(prnn("baseline show " + name).out.find("    0.10 %      1.92 %  recurrence/"), std::string::npos) << get("stdout");
+  EXPECT_NE(prnn("baseline show " + name).out.find("    0.10 %         -      1.92 %  recurrence/"), std::string::npos) << get("stdout");
   fs::create_directory(baselines_directory() / saved_.emplace_back("." + name + ".1"));  // what a kill leaves
   bool listed = false;
   for (const auto& each : answer("baseline list", 0)) {
@@ -345,6 +345,7 @@ TEST_F(Gate, PairsFreshRunsWithWhatTookTurnsWithThem) {
   EXPECT_EQ(calibrated["verdicts"][0]["cases"][0]["compared"][0]["basis"], "6 pairs of processes, noise of 3 A/A pairs");
   EXPECT_EQ(calibrated["inputs"][5]["role"], "calibration");
   EXPECT_EQ(calibrated["inputs"][5]["path"], "aa/1.against.jsonl");
+  EXPECT_NEAR(answer("baseline show aa", 0)["cases"][0]["noise_of_pairs"].get<double>(), std::log(1.001), 1e-12);
 }
 
 TEST(GateMarkdown, ShowsTheRatioThatFailed) {

@@ -51,6 +51,17 @@ inline RecordFile in_session(const std::string& path, const CaseRecord& row, con
   return file;
 }
 
+/// Sessions of one build with itself, one pair of processes each, which are off by these logs; their partners in `partners`.
+inline Runs sessions_with_itself(const std::vector<double>& logs, std::vector<RecordFile>& partners) {
+  std::vector<RecordFile> files;
+  for (const double off : logs) {
+    const std::string session = "c" + std::to_string(files.size());
+    files.push_back(in_session(session, visited({std::exp(off), std::exp(off)}), session, 0));
+    partners.push_back(in_session(session + ".against", visited({1, 1}), session, 1));
+  }
+  return runs_of(std::move(files));
+}
+
 /// A process of a build: its luck for one case, then the samples that it takes, in units of the case's time.
 struct Simulated {
   std::function<double(std::mt19937_64&)> luck, sample;
