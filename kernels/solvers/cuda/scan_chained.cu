@@ -262,7 +262,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, 1)
     const int member = int(where.tile - team_first);
     const bool hands_on = where.tile + 1 < chain.tiles;
     if (exists && slot == slots - 1 && hands_on && member + 1 < chain.team)
-      show_tagged(chain.maps + where.tile * kWordsOf<Map> * pitch + column, pitch, slot == 0 ? all : compose(before, all), launch);
+      show_tagged(chain.maps + where.tile * kWordsOf<Map> * pitch + column, pitch, compose(before, all), launch);
     const int share = (member + slots - 1) / slots, parts = share == 0 ? 0 : (member + share - 1) / share;
     if (exists && slot < parts) {
       constexpr int kTogether = K == 1 ? 4 : 2;  // that are waited for together
