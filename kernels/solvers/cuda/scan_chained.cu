@@ -265,7 +265,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, 1)
       show_tagged(chain.maps + where.tile * kWordsOf<Map> * pitch + column, pitch, compose(before, all), launch);
     const int share = (member + slots - 1) / slots, parts = share == 0 ? 0 : (member + share - 1) / share;
     if (exists && slot < parts) {
-      constexpr int kTogether = K == 1 ? 4 : 2;  // that are waited for together
+      constexpr int kTogether = K == 1 ? 4 : sizeof(C) == 8 ? 1 : 2;  // that are waited for together
       const int stop = (slot + 1) * share < member ? (slot + 1) * share : member;
       Map part = Map::identity();
       PRNN_NO_UNROLL for (int m = slot * share; m < stop; m += kTogether) {
