@@ -166,7 +166,7 @@ TEST(EveryDeviceScanSolver, ANumberThatIsNotFiniteStaysInItsChannel) {
   for (const char* solver : kSolvers) {
     for (const char* jacobian : {"diag", "2x2"}) {
       const int K = std::string_view(jacobian) == "diag" ? 1 : 2, I = K * (K + 1);
-      Workbench clean(small_tiles(scan_problem(jacobian, Storage::f32, 1, 3, 130)), machine());
+      Workbench clean(small_tiles(scan_problem(jacobian, Storage::f32, 1, 3, 130), 32, 8), machine());  // four slots a tile
       clean.solve(solver);
       for (const auto& [at, k] : std::vector<std::pair<int, int>>{{0, 0}, {16, I - 1}, {63, 0}, {100, 1}}) {
         Workbench bench(clean.problem, machine());
