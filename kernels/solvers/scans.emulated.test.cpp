@@ -166,7 +166,7 @@ TEST(EveryDeviceScanSolver, ANumberThatIsNotFiniteStaysInItsChannel) {
   for (const char* solver : kSolvers) {
     for (const char* jacobian : {"diag", "2x2"}) {
       const int K = std::string_view(jacobian) == "diag" ? 1 : 2, I = K * (K + 1);
-      Workbench clean(small_tiles(scan_problem(jacobian, Storage::f32, 1, 3, 130)), machine());
+      Workbench clean(small_tiles(scan_problem(jacobian, Storage::f32, 1, 3, 130), 32, 8), machine());  // four slots a tile
       clean.solve(solver);
       for (const auto& [at, k] : std::vector<std::pair<int, int>>{{0, 0}, {16, I - 1}, {63, 0}, {100, 1}}) {
         Workbench bench(clean.problem, machine());
@@ -193,10 +193,13 @@ TEST(ScanChained, AnInitialStateThatIsNotFiniteIsReportedAtTheFirstStep) {
 
 TEST(ScanChained, CompositionsMayOverflowWhereStatesDoNot) {
   // J = 4 for 128 steps while h = 0, then J = 0: 4^128 overflows in a tile, and across tiles and teams, and 0 x infinity is no number; states stay below 3 x 4^22.
-  for (const auto& [threads, team] : std::vector<std::pair<int, int>>{{32, 2}, {64, 3}, {256, 1}}) {
+  // Threads, team, steps: teams of 160 and 192 steps, and tiles of 256.
+  for (const auto& [threads, team, steps] : std::vector<std::array<int, 3>>{{32, 40, 4}, {64, 24, 4}, {256, 1, 32}}) {
     for (const char* jacobian : {"diag", "2x2"}) {
       const int K = std::string_view(jacobian) == "diag" ? 1 : 2;
-      Workbench bench(small_tiles(scan_problem(jacobian, Storage::f32, 1, 2, 400), threads, 32, team), machine());
+      Problem p = small_tiles(scan_problem(jacobian, Storage::f32, 1, 2, 400), threads, 32, team, steps);
+      p.policy["stages"] = 1;
+      Workbench bench(p, machine());
       ScanInputs in{K, std::vector<double>(std::size_t(400 * K * (K + 1) * 2)), std::vector<double>(std::size_t(K * 2))};
       for (std::size_t i = 0; i < in.maps.size(); ++i) {
         const int l = int(i) / (2 * K * (K + 1)), column = int(i) / 2 % (K + 1);
@@ -272,6 +275,35 @@ TEST(ScanChained, RefusesPoliciesThatCannotBeLaunched) {
   Problem p = scan_problem("diag", Storage::f32, 1, 4, 100);
   p.iteration_limit = 3;
   EXPECT_NE(find_solver("scan_chained", "emulated", p)->why_not(p), "");
+}
+
+TEST(ScanChained, RefusesTilesThatSharedMemoryDoesNotHold) {
+  const auto why = [](const char* jacobian, Storage storage, const Policy& policy) {
+    Problem p = scan_problem(jacobian, storage, 1, 256, 100);
+    p.policy = policy;
+    const Solver& solver = *find_solver("scan_chained", machine().device(), p);
+    const std::string reason = solver.why_not(p);
+    if (reason.empty()) solver.prepare(p, machine());  // throws where it cannot be launched
+    return reason;
+  };
+  const Policy largest{{"threads", 512}, {"channels_a_block", 256}, {"steps_a_thread", 16}, {"stages", 1}};
+  EXPECT_EQ(why("2x2", Storage::f32, largest), "");
+  EXPECT_EQ(why("2x2", Storage::f64, largest), "policy steps_a_thread = 16: 1 tiles of 393216 bytes, more than the 178176 that a block has for them");
+  EXPECT_NE(why("2x2", Storage::f32, {{"threads", 512}, {"steps_a_thread", 16}, {"stages", 2}}), "");
+  EXPECT_EQ(why("diag", Storage::f32, {{"threads", 512}, {"steps_a_thread", 16}, {"stages", 3}}), "");
+  EXPECT_NE(why("diag", Storage::f32, {{"threads", 512}, {"steps_a_thread", 16}, {"stages", 4}}), "");
+}
+
+TEST(ScanChained, ShippedPoliciesAreThoseOfThreeTilesOf32KiBAndOfTeamsThatMemoryOutlasts) {
+  EXPECT_EQ(chained_policy(8, 1024, 16384, 1, 4), (ChainedPolicy{256, 32, 16, 1, 3}));
+  EXPECT_EQ(chained_policy(8, 256, 65536, 1, 4), (ChainedPolicy{256, 32, 16, 4, 3}));
+  EXPECT_EQ(chained_policy(8, 256, 65536, 2, 4), (ChainedPolicy{256, 32, 4, 4, 3}));
+  EXPECT_EQ(chained_policy(8, 1024, 16384, 2, 2), (ChainedPolicy{256, 64, 8, 2, 3}));
+  EXPECT_EQ(chained_policy(8, 4096, 4096, 1, 8), (ChainedPolicy{256, 32, 8, 1, 3}));
+  EXPECT_EQ(chained_policy(1, 64, 1 << 16, 1, 4), (ChainedPolicy{256, 16, 16, 64, 3}));
+  EXPECT_EQ(chained_policy(1, 64, (1 << 16) - 1, 1, 4), (ChainedPolicy{256, 32, 16, 64, 3}));
+  EXPECT_EQ(chained_policy(1, 64, 512, 1, 4), (ChainedPolicy{256, 32, 16, 4, 3})) << "no more than the sequence has";
+  EXPECT_EQ(chained_policy(1, 3, 17, 1, 4), (ChainedPolicy{64, 4, 16, 1, 3}));
 }
 
 TEST(ScanChained, ShippedPoliciesFitTheProblem) {

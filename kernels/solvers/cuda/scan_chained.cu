@@ -215,26 +215,22 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, 1)
 
   std::int64_t first_ticket = 0;  // of the launch; thread 0 alone has tickets
   ring.start();
-  if (thread_index() == 0) {
-    chain.nonfinite[block_index()] = kNowhere;
-    const std::int64_t ticket = take_ticket(chain.tickets);
-    const TicketPlace mine = place_of_ticket(ticket, chain.tickets_a_launch);
-    *shared.first = mine;
-    first_ticket = ticket - mine.block;
-    const ChainPlace place = place_of_tile(chain, mine.block);
-    shared.places[0] = place;
-  }
-  barrier();
-  const std::uint32_t launch = shared.first->launch;
-  ring.send(0);
-  if (thread_index() == 0) {
-    PRNN_NO_UNROLL for (int stage = 1; stage < chain.stages; ++stage) {
-      const ChainPlace place = place_of_tile(chain, take_ticket(chain.tickets) - first_ticket);
+  if (thread_index() == 0) chain.nonfinite[block_index()] = kNowhere;
+  PRNN_NO_UNROLL for (int stage = 0; stage < chain.stages; ++stage) {  // one after another, so that every block has one before any has two
+    if (thread_index() == 0) {
+      const std::int64_t ticket = take_ticket(chain.tickets);
+      if (stage == 0) {
+        const TicketPlace mine = place_of_ticket(ticket, chain.tickets_a_launch);
+        *shared.first = mine;
+        first_ticket = ticket - mine.block;
+      }
+      const ChainPlace place = place_of_tile(chain, ticket - first_ticket);
       shared.places[stage] = place;
     }
+    barrier();
+    ring.send(stage);
   }
-  barrier();
-  PRNN_NO_UNROLL for (int stage = 1; stage < chain.stages; ++stage) ring.send(stage);
+  const std::uint32_t launch = shared.first->launch;
 
   int stage = 0, parity = 0;
   for (;;) {
@@ -262,10 +258,10 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostChainedThreads, 1)
     const int member = int(where.tile - team_first);
     const bool hands_on = where.tile + 1 < chain.tiles;
     if (exists && slot == slots - 1 && hands_on && member + 1 < chain.team)
-      show_tagged(chain.maps + where.tile * kWordsOf<Map> * pitch + column, pitch, slot == 0 ? all : compose(before, all), launch);
+      show_tagged(chain.maps + where.tile * kWordsOf<Map> * pitch + column, pitch, compose(before, all), launch);
     const int share = (member + slots - 1) / slots, parts = share == 0 ? 0 : (member + share - 1) / share;
     if (exists && slot < parts) {
-      constexpr int kTogether = K == 1 ? 4 : 2;  // that are waited for together
+      constexpr int kTogether = K == 1 ? 4 : sizeof(C) == 8 ? 1 : 2;  // that are waited for together
       const int stop = (slot + 1) * share < member ? (slot + 1) * share : member;
       Map part = Map::identity();
       PRNN_NO_UNROLL for (int m = slot * share; m < stop; m += kTogether) {
