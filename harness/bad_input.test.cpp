@@ -369,14 +369,48 @@ TEST_F(Program, ListsWhatExistsFromTheRegistries) {
   EXPECT_EQ(list("claims")[0]["suites"], nlohmann::json::array({"suites/paper/fig1.toml"}));
   EXPECT_EQ(list("claims")[15]["id"], "C16");
   EXPECT_EQ(list("").size(), 5u);
+  for (const auto& row : list("solvers")) {
+    if (row["name"] != "newton_fused") continue;
+    EXPECT_EQ(row["policy"]["cpu forward"], (nlohmann::json{{"steps_a_tile", "1 to 1048576"}}));
+    bool on_gpu = false;  // devices with the same space share an entry
+    for (const auto& [place, space] : row["policy"].items()) {
+      if (place.find("emulated") == place.npos) continue;
+      on_gpu = true;
+      EXPECT_EQ(space["steps_a_thread"], "1 to 8, compiled when first used");
+      EXPECT_EQ(space["threads"], "a multiple of 32 from 32 to 1024 or a multiple of 32 from 32 to 512") << "by cell and storage";
+    }
+    EXPECT_TRUE(on_gpu);
+  }
   const Ended e = prnn("list solvers");
   EXPECT_EQ(e.code, 0);
   for (const std::string& name : solver_names()) EXPECT_NE(e.out.find(name), std::string::npos) << name;
 }
 
+TEST_F(Program, SaysInOneLineWhyKernelsCannotBeCompiledHere) {
+  const auto compiler = [&](const std::string& library) { return nlohmann::json::parse(prnn("info --json", "PRNN_NVRTC=" + library).out)["kernel_compiler"].get<std::string>(); };
+  EXPECT_EQ(compiler("/nowhere/libnvrtc.so").rfind("PRNN_NVRTC: /nowhere/libnvrtc.so", 0), 0u) << compiler("/nowhere/libnvrtc.so");
+  EXPECT_EQ(compiler("libm.so.6"), "NVRTC has no nvrtcVersion");
+}
+
+TEST_F(Program, RunsAPolicyThatIsNotCompiledOnlyWhereItCanBe) {
+  put("policy.toml", "title = \"t\"\ncells = \"gru_diag\"\nsolvers = \"newton_fused\"\nseq_len = 20\npolicy = { steps_a_thread = [2, 3] }\n");
+  EXPECT_EQ(prnn("verify policy.toml --device emulated --no-report --out policy.jsonl").code, 0);
+  std::istringstream rows(get("policy.jsonl"));
+  std::string line, statuses;
+  while (std::getline(rows, line)) {
+    const auto row = nlohmann::json::parse(line);
+    if (row["record"] != "case") continue;
+    statuses += row["status"].get<std::string>() + " ";
+    if (row["status"] == "skipped")
+      EXPECT_NE(row["reason"].get<std::string>().find("newton_fused_kernel<prnn::GruDiag, float, 3, false>, and emulated has no compiler"), std::string::npos) << row["reason"];
+  }
+  EXPECT_EQ(statuses, "ok skipped ");
+}
+
 TEST_F(Program, TellsAboutItselfAndTheMachine) {
   const auto info = nlohmann::json::parse(prnn("info --json").out);
-  for (const char* key : {"commit", "dirty", "build", "machine", "gpu", "device", "clock_mhz", "fingerprint", "memory_free_bytes", "cache"}) EXPECT_TRUE(info.contains(key)) << key;
+  for (const char* key : {"commit", "dirty", "build", "machine", "gpu", "device", "clock_mhz", "fingerprint", "memory_free_bytes", "cache", "kernel_compiler"})
+    EXPECT_TRUE(info.contains(key)) << key;
   EXPECT_EQ(prnn("info").code, 0);
   EXPECT_EQ(prnn("--help").code, 0);
   EXPECT_EQ(prnn("run --help").code, 0);

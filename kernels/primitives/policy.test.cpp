@@ -279,6 +279,13 @@ TEST(APolicy, IsRefusedWhereABlockCannotHaveTheSharedMemory) {
   p.policy = {{"threads", 256}, {"prefetch", 64}};
   const std::int64_t inputs = 3, bytes = (64 + 8) * inputs * 8 * 256;  // steps ahead and one group, a double each
   EXPECT_EQ(find_solver("seq_fused", "emulated", p)->why_not(p), "this policy needs " + std::to_string(bytes) + " bytes of shared memory a block; there are 232448");
+  p = problem(1, 256, 50);
+  p.op = "reduction";
+  p.cell = "2x2";
+  p.policy = {{"threads", 256}, {"prefetch", 64}, {"tiles", 1}};
+  const std::int64_t tiles = (64 / 8 + 1) * (8 * 6 * 4 * 256 + 2 * 8);  // of 8 steps, 6 inputs; two barriers each
+  EXPECT_EQ(find_solver("seq_fused", "emulated", p)->why_not(p), "this policy needs " + std::to_string(tiles) + " bytes of shared memory a block; there are 232448");
+  p = problem(1, 256, 50, Storage::f64);
   EXPECT_EQ(shared_memory_fault(232448), "");
   EXPECT_NE(shared_memory_fault(232449), "");
   p.policy = {{"channels_a_block", 256}, {"prefetch", 64}};

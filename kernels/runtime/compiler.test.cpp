@@ -8,6 +8,7 @@
 
 #include "kernels/cells/all.hpp"
 #include "kernels/cells/approximated.hpp"
+#include "kernels/primitives/register.hpp"
 #include "kernels/runtime/kernel_cache.hpp"
 #include "kernels/runtime/sources.hpp"
 #include "kernels/runtime/variant.hpp"
@@ -62,6 +63,13 @@ TEST(CarriedSources, AreThoseOfTheTreeWithAllThatTheyInclude) {
   for (const char* header : {"cmath", "cstdint", "type_traits"}) EXPECT_EQ(files.at(header), "#include \"kernels/runtime/std.hpp\"\n") << header;
   EXPECT_EQ(files.at("kernels/runtime/std.hpp"), source_text("kernels/runtime/std.hpp"));
   EXPECT_TRUE(included_by("int x;\n").empty());
+}
+
+TEST(AKernelThatIsNotCompiled, IsNoFaultWhereThereIsACompiler) {
+  const KernelSource ahead{.file = kNewton, .expression = "k", .ahead = true}, later{.file = kNewton, .expression = kGru};
+  for (const char* device : {"cuda", "emulated"}) EXPECT_EQ(uncompiled_fault({ahead, ahead}, device), "");
+  EXPECT_NE(uncompiled_fault({ahead, later}, "emulated").find(kGru), std::string::npos);
+  EXPECT_EQ(uncompiled_fault({ahead, later}, "cuda").empty(), kernel_compiler_why_not().empty());
 }
 
 TEST(AKernelsName, IsItsInstanceAsCppSpellsIt) {
@@ -256,6 +264,7 @@ TEST_F(Nvrtc, FindsOnDiskWhatIsMadeFromTheSame) {
   };
   EXPECT_TRUE(is_new(other, kSm));
   EXPECT_TRUE(is_new(gru, 80)) << "for another GPU";
+  EXPECT_NE(compile(gru, 80).cubin, cold.cubin);
   KernelSource mine = gru;
   mine.header = "my_cell.hpp";
   mine.header_content = "// nothing\n";

@@ -21,39 +21,35 @@ fs::path& directory() {
   return kept_in;
 }
 
-constexpr const char* kFormat = "prnn-kernel-1";
-
 std::string hex(std::uint64_t x) {
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(x));
   return text;
 }
-/// 128 bits in two halves that know nothing of each other: from the front with one start, and from the back with another.
+/// 128 bits, in two halves that know nothing of each other.
 std::string name_of(const std::string& key) {
   const std::string reversed(key.rbegin(), key.rend());
   return hex(hash_bytes(key.data(), key.size())) + hex(hash_bytes(reversed.data(), reversed.size(), ~std::uint64_t(0)));
 }
 std::string checksum_of(const std::string& text) { return hex(hash_bytes(text.data(), text.size())); }
 
-/// A line of numbers and names, then the cubin; before both, their checksum.
+/// The checksum of all that follows, a line of names and numbers, the cubin.
 std::string pack(const std::string& name, const CompiledKernel& kernel) {
   std::ostringstream body;
-  body << kFormat << " " << name << " " << kernel.symbol << " " << kernel.registers << " " << kernel.stack_bytes << " " << kernel.spill_bytes << " " << kernel.cubin.size() << "\n"
-       << kernel.cubin;
+  body << name << " " << kernel.symbol << " " << kernel.registers << " " << kernel.stack_bytes << " " << kernel.spill_bytes << "\n" << kernel.cubin;
   const std::string text = std::move(body).str();
   return checksum_of(text) + "\n" + text;
 }
 
 std::optional<CompiledKernel> unpack(const std::string& name, const std::string& bytes) {
   const std::size_t begin = bytes.find('\n') + 1, end = bytes.find('\n', begin);
-  if (begin == 0 || end == bytes.npos || bytes.substr(0, begin - 1) != checksum_of(bytes.substr(begin))) return std::nullopt;
+  if (begin == 0 || bytes.substr(0, begin - 1) != checksum_of(bytes.substr(begin))) return std::nullopt;
   std::istringstream line(bytes.substr(begin, end - begin));
   CompiledKernel kernel;
-  std::string format, stored_name;
-  std::size_t size = 0;
-  line >> format >> stored_name >> kernel.symbol >> kernel.registers >> kernel.stack_bytes >> kernel.spill_bytes >> size;
+  std::string stored_name;
+  line >> stored_name >> kernel.symbol >> kernel.registers >> kernel.stack_bytes >> kernel.spill_bytes;
+  if (stored_name != name) return std::nullopt;
   kernel.cubin = bytes.substr(end + 1);
-  if (!line || format != kFormat || stored_name != name || kernel.cubin.size() != size) return std::nullopt;
   kernel.cached = true;
   return kernel;
 }
