@@ -257,7 +257,7 @@ class NewtonFused final : public Run {
   void trace(const Tensors& tensors, Stream stream) override {
     traced_ = true;
     fill_async(trace_.data(), 0, kTraceBytes, stream);
-    enqueue<StoredRecurrence<compute_t<T>>>(tensors, stream);
+    enqueue<Traced>(tensors, stream);
   }
 
   Outcome outcome() override {
@@ -283,6 +283,7 @@ class NewtonFused final : public Run {
 
  private:
   static constexpr std::int64_t kTraceBytes = 2 * kTraced * sizeof(double);
+  using Traced = StoredRecurrence<compute_t<T>>;
 
   static std::int64_t blocks_of(const Problem& p) { return p.batch * ceil_div(p.hidden, newton_policy(p, Cell::kState).channels_a_block); }
 
