@@ -252,7 +252,7 @@ TEST(Plan, AnOpHasItsOwnNamesAndSolvers) {
 }
 
 // quick.toml stays quick: a timed case takes at most 0.3 s on a CPU, together under a minute.
-TEST(ShippedSuite, QuickHasAtMostAHundredAndNinetyCasesToTimeOnACpu) {
+TEST(ShippedSuite, QuickHasAtMostAHundredAndNinetyFiveCasesToTimeOnACpu) {
   std::size_t timed = 0;
   bool fixed_count = false;
   for (const Group& group : make_plan(load_suite(PRNN_SOURCE_DIR "/suites/quick.toml"), {})) {
@@ -261,7 +261,7 @@ TEST(ShippedSuite, QuickHasAtMostAHundredAndNinetyCasesToTimeOnACpu) {
       fixed_count |= c.problem.iteration_limit && c.expect == Status::wrong;
     }
   }
-  EXPECT_LE(timed, 190u);
+  EXPECT_LE(timed, 195u);  // 0.3 s each: under a minute
   EXPECT_TRUE(fixed_count);
 }
 
@@ -311,7 +311,8 @@ TEST(ShippedSuite, ThePapersTimesAreTakenByItsProtocolAtFourPairsOfBatchAndHidde
       const Problem& p = group.cases[0].problem;
       EXPECT_EQ(p.pass, figure.pass);
       EXPECT_EQ(p.grad, figure.pass == "both" ? "squares" : "all");
-      EXPECT_EQ(group.cases.size(), figure.rows_a_length) << group.group_id;
+      const bool baselines_and_auto = figure.name == "fig6" && p.cell == "linear_diag";
+      EXPECT_EQ(group.cases.size(), baselines_and_auto ? 3 : figure.rows_a_length) << group.group_id;
       lengths[{p.cell, p.batch, p.hidden}].insert(p.seq_len);
     }
     std::set<std::pair<std::int64_t, std::int64_t>> shapes;

@@ -171,8 +171,17 @@ TEST(TheCpuNewtonSolver, NeedsOneSolveForALinearCellAndSaysWhenItStops) {
   linear.put("a", std::vector<float>(12));
   EXPECT_EQ(linear.solve("newton_fused").iterations, 1);
   for (const char* regime : {"paper", "long_memory", "expansive"}) {
-    Workbench yardstick(in_regime(regime, problem("linear_diag", 2, 4, 200)), machine());
-    EXPECT_EQ(yardstick.solve("newton_fused").iterations, 1) << regime;
+    // One solve is the answer at 50 digits, and converged by design section 6.3; where large terms cancel, rounding may ask for another.
+    const Problem once = in_regime(regime, problem("linear_diag", 2, 4, 40));
+    EXPECT_LT(true_iterates(draw_channel(once, 1, 3), 1).residual_max(1), 1e-40) << regime;
+    Workbench yardstick(once, machine());
+    const Outcome outcome = yardstick.solve("newton_fused", true);
+    float scale = 1;
+    for (const float h : yardstick.values<float>("h")) scale = std::max(scale, std::fabs(h));
+    EXPECT_GE(outcome.iterations, 1) << regime;
+    EXPECT_LE(outcome.iterations, 2) << regime;
+    EXPECT_GT(outcome.residual_max.at(0), 0.01) << regime;
+    EXPECT_LE(outcome.residual_max.at(1), 8 * unit_roundoff_v<float> * scale) << regime;
     EXPECT_TRUE(passes(yardstick.ratio_local())) << regime;
   }
 

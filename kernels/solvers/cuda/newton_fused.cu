@@ -264,7 +264,7 @@ class NewtonFused final : public Run {
   void trace(const Tensors& tensors, Stream stream) override {
     traced_ = true;
     fill_async(trace_.data(), 0, kTraceBytes, stream);
-    enqueue(ready(variant<StoredRecurrence<compute_t<T>>>(policy_), machine_), tensors, stream);
+    enqueue(ready(variant<Traced>(policy_), machine_), tensors, stream);
   }
 
   Outcome outcome() override {
@@ -290,6 +290,7 @@ class NewtonFused final : public Run {
 
  private:
   static constexpr std::int64_t kTraceBytes = 2 * kTraced * sizeof(double);
+  using Traced = StoredRecurrence<compute_t<T>>;
 
   static std::int64_t blocks_of(const Problem& p) { return p.batch * ceil_div(p.hidden, newton_policy(p, Cell::kState).channels_a_block); }
 

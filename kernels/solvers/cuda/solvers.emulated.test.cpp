@@ -426,7 +426,7 @@ TEST(ANewtonSolver, CountsLinearSolves) {
     for (const Policy& policy : {Policy{}, kTiny}) {
       EXPECT_EQ(without_recurrence<ElmanDiag>(20, policy).solve(solver).iterations, 0) << "the guess is the answer";
       EXPECT_EQ(without_recurrence<GruDiag>(20, policy).solve(solver).iterations, 1) << "linear in h";
-      EXPECT_EQ(Workbench(problem<LinearDiag<1>, float>(2, 3, 60, policy), machine()).solve(solver).iterations, 1) << "linear in h, whatever the weights";
+      EXPECT_LE(Workbench(problem<LinearDiag<1>, float>(2, 3, 20, policy), machine()).solve(solver).iterations, 2) << "linear in h; a second where large terms cancel";
       const std::int64_t lstm = without_recurrence<LstmCifgDiag>(20, policy).solve(solver).iterations.value();
       EXPECT_GE(lstm, 2) << "h = o tanh(c) is not linear in c";
       EXPECT_LE(lstm, 3) << "a gate is exact to 1.5e-7, which near 0 may be more than the last solve has to leave";
