@@ -117,7 +117,7 @@ int main_command(const std::vector<std::string>& words) {
   reference->add_flag("--json", json, "for programs");
   app.add_subcommand("bench", "the cases of a suite as Google Benchmarks in manual-time mode: prnn bench SUITE [--device D] [--benchmark_...]");
   CLI::App* list = app.add_subcommand("list", "what exists, what does not run here and why");
-  list->add_option("what", what, "cells | solvers | suites | devices | claims [all]");
+  list->add_option("what", what, "cells | solvers | suites | devices | claims [these]; kernels: registers, spills, shared memory and occupancy of each, on a GPU");
   list->add_flag("--json", json, "for programs");
   CLI::App* report = app.add_subcommand("report", "one self-contained page and verdicts.json from records");
   report->add_option("files", files, "records (JSON lines)")->required();
