@@ -212,10 +212,9 @@ class Session {
   void round(Random& random) {
     const int first = static_cast<int>(random.below(2));  // who starts first may have better luck
     std::unique_ptr<Measurer> started[2];
-    for (const int i : {first, 1 - first}) {
-      started[i] = std::make_unique<Measurer>(sides_[i].program, words(i), kStart_s + patience_s(suite_), orders(i));
-      started[i]->advance();  // alone on the machine until its first group is ready
-    }
+    for (const int i : {first, 1 - first}) started[i] = std::make_unique<Measurer>(sides_[i].program, words(i), kStart_s + patience_s(suite_), orders(i));
+    for (const int i : {first, 1 - first}) started[i]->greet();    // opening a device takes a second, and disturbs what is measured
+    for (const int i : {first, 1 - first}) started[i]->advance();  // alone on the machine until its first group is ready
     introduce();
     Measurer &a = *started[0], &b = *started[1];
     for (std::int64_t count = 0;; ++count) {

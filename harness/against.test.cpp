@@ -18,7 +18,7 @@ class Against : public Program {
  protected:
   static constexpr const char* kSuite =
       "title = \"t\"\ncells = [\"elman_diag\"]\nsolvers = [\"seq_fused\", \"newton_fused\"]\nbaselines = [\"seq_fused\"]\nhidden = 3\nseq_len = [2, 3]\ncache = \"hot\"\n"
-      "limits = { case_s = 1, reference_s = 1 }\n";
+      "limits = { case_s = 60, reference_s = 60 }\n";  // of a machine that has other things to do
   void SetUp() override {
     Program::SetUp();
     put("suite.toml", kSuite);
@@ -128,6 +128,25 @@ TEST_F(Against, AProgramThatHangsIsKilled) {
     EXPECT_EQ(error.code, 64);
   }
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+}
+
+TEST_F(Against, AProgramThatIsUpMeasuresNothingBeforeItIsTold) {
+  put("hello.json", Json{{"hello", 1}, {"head", to_json(Provenance{})}}.dump() + "\n");
+  const std::string waits = script("waits", "cat '" + (folder_ / "hello.json").string() + "'; read begin; echo \"$begin\" >'" + (folder_ / "told").string() + "'; exit 3");
+  int begun = 0;
+  Measurer measurer(waits, {}, 60,
+                    {.begin =
+                         [&](const Provenance&) {
+                           ++begun;
+                           return Json{{"judge", true}};
+                         },
+                     .todo = {}});
+  measurer.greet();
+  measurer.greet();
+  EXPECT_EQ(begun, 0);
+  EXPECT_THROW(measurer.advance(), ProgramFailed);
+  EXPECT_EQ(begun, 1);
+  EXPECT_EQ(get("told"), "{\"begin\":{\"judge\":true}}\n");
 }
 
 TEST_F(Against, AProgramThatGivesUpHalfwayLeavesWholeRecords) {

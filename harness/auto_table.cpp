@@ -10,25 +10,20 @@
 
 #include "harness/progress.hpp"
 #include "harness/sha256.hpp"
+#include "harness/statistics.hpp"
 
 namespace prnn {
 namespace {
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t middle = values.size() / 2;
-  return values.size() % 2 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
 /// Slow by design, or what is being fitted.
 bool can_be_fastest(const std::string& solver) {
-  constexpr std::string_view left_out[] = {"seq_stepwise", "seq_graph", "newton_unfused", "auto"};
+  constexpr std::string_view left_out[] = {"seq_stepwise", "seq_graph", "newton_unfused", "scan_stepwise", "cub", "auto"};
   return std::find(std::begin(left_out), std::end(left_out), solver) == std::end(left_out);
 }
 
 bool is_measurement(const CaseRecord& row) {
   const Problem& p = row.problem;
-  return row.status == Status::ok && row.time_s && can_be_fastest(row.solver) && p.op == "recurrence" && p.scope == "kernel" &&
+  return row.status == Status::ok && row.time_s && can_be_fastest(row.solver) && p.scope == "kernel" &&
          (p.pass == "forward" || (p.pass == "backward" && p.grad == "all")) && p.regime == "paper" && !p.weight_std && !p.iteration_limit && row.cache == "rotating";
 }
 

@@ -87,9 +87,10 @@ TEST(FittedTable, LeavesOutWhatIsNoMeasurementOfACandidate) {
            [](CaseRecord& r) { r.status = Status::wrong; }, [](CaseRecord& r) { r.time_s.reset(); }, [](CaseRecord& r) { r.problem.regime = "corners"; },
            [](CaseRecord& r) { r.problem.weight_std = 0.5; }, [](CaseRecord& r) { r.problem.iteration_limit = 3; }, [](CaseRecord& r) { r.cache = "hot"; },
            [](CaseRecord& r) { r.problem.pass = "both"; }, [](CaseRecord& r) { r.problem.pass = "backward", r.problem.grad = "output"; },
-           [](CaseRecord& r) { r.problem.pass = "backward", r.problem.grad = "squares"; }, [](CaseRecord& r) { r.problem.op = "reduction"; },
-           [](CaseRecord& r) { r.problem.scope = "layer"; }, [](CaseRecord& r) { r.device = "emulated"; }, [](CaseRecord& r) { r.solver = "auto"; },
-           [](CaseRecord& r) { r.solver = "seq_stepwise"; }, [](CaseRecord& r) { r.solver = "seq_graph"; }, [](CaseRecord& r) { r.solver = "newton_unfused"; }}) {
+           [](CaseRecord& r) { r.problem.pass = "backward", r.problem.grad = "squares"; }, [](CaseRecord& r) { r.problem.scope = "layer"; },
+           [](CaseRecord& r) { r.device = "emulated"; }, [](CaseRecord& r) { r.solver = "auto"; }, [](CaseRecord& r) { r.solver = "seq_stepwise"; },
+           [](CaseRecord& r) { r.solver = "seq_graph"; }, [](CaseRecord& r) { r.solver = "newton_unfused"; }, [](CaseRecord& r) { r.solver = "scan_stepwise"; },
+           [](CaseRecord& r) { r.solver = "cub"; }}) {
     CaseRecord other = row("shooting", 20);
     change(other);
     EXPECT_EQ(fit({named("a", {row("seq_fused", 20), other})}), only);
@@ -98,6 +99,15 @@ TEST(FittedTable, LeavesOutWhatIsNoMeasurementOfACandidate) {
   CaseRecord random = row("shooting", 20);
   random.problem.h0 = "random", random.problem.seed = 7;
   EXPECT_EQ(fit({named("a", {row("seq_fused", 20), random})}).size(), 2u) << "any h0 and seed";
+}
+
+TEST(FittedTable, HoldsScansByTheirJacobian) {
+  CaseRecord scan = row("scan_chained", 20);
+  scan.problem.op = "reduction", scan.problem.cell = "2x2";
+  const MeasuredTable table = parse_measured(literal(fitted_table({named("a", {row("seq_fused", 30), scan})}, {.command = "fit"})));
+  ASSERT_EQ(table.lines.size(), 2u);
+  EXPECT_EQ(table.lines[1].cell, "2x2");
+  EXPECT_EQ(table.lines[1].candidate.solver, "scan_chained");
 }
 
 TEST(FittedTable, DropsCandidatesThatAreNowhereNear) {

@@ -121,11 +121,11 @@ Runs load_candidate(const std::string& record) {
   return runs;
 }
 
-std::vector<RecordFile> partners_of(const Runs& candidate) {
+std::vector<RecordFile> partners_of(std::span<const RecordFile> files) {
   std::vector<RecordFile> partners;
-  for (std::size_t i = 1; i < candidate.files.size(); ++i) {
-    const std::string beside = against_path(candidate.files[i].path);
-    if (candidate.files[i].head.interleaved_with && fs::exists(beside)) partners.push_back(read_record_file(beside));
+  for (const RecordFile& file : files) {
+    const std::string beside = against_path(file.path);
+    if (file.head.interleaved_with && fs::exists(beside)) partners.push_back(read_record_file(beside));
   }
   return partners;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,8 @@ std::string against_path(const std::string& record);
 
 /// A record with the fresh runs of its cases that lie beside it.
 Runs load_candidate(const std::string& record);
-/// What took turns with those fresh runs, where it lies beside them.
-std::vector<RecordFile> partners_of(const Runs& candidate);
+/// What took turns with these records, where it lies beside them.
+std::vector<RecordFile> partners_of(std::span<const RecordFile>);
 
 /// Copies the records to build/baselines/NAME, in place of what had that name; throws BadInput where they are not whole, not of one build, or injected with damage.
 void save_baseline(const std::string& name, const std::vector<std::string>& files);

@@ -91,6 +91,7 @@ std::string unexpected(const CLI::App& app, const std::vector<std::string>& word
 }
 
 int main_command(const std::vector<std::string>& words) {
+  keep_compiled_kernels((cache_directory() / "kernels").string());
   std::string command = "prnn";
   for (const std::string& word : words) command += " " + quoted(word);
 

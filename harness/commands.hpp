@@ -18,7 +18,7 @@ std::unique_ptr<Machine> open_machine(const std::string& device);
 std::filesystem::path home_directory();
 std::filesystem::path build_directory();
 
-/// Where 50-digit truths are kept: $PRNN_CACHE, else build/reference.
+/// Where 50-digit truths are kept, and kernels compiled at run time: $PRNN_CACHE, else build/reference.
 std::filesystem::path cache_directory();
 
 struct Page {

@@ -2,6 +2,7 @@
 #include "harness/comparison.hpp"
 
 #include <algorithm>
+#include <boost/math/distributions/fisher_f.hpp>
 #include <boost/math/distributions/students_t.hpp>
 #include <cmath>
 #include <numeric>
@@ -14,6 +15,9 @@ namespace prnn {
 namespace {
 
 constexpr double kNormal975 = 1.959963984540054;  // quantile
+constexpr double kNoisier = 0.01;                 // level of the test that pairs are noisier than the calibration
+constexpr std::size_t kFewestTrimmed = 10;        // below, trimming costs more degrees of freedom than a disturbed process does harm
+constexpr double kTrimmedCost = 1.07;             // standard error of a trimmed mean over a mean's, of a normal law; of heavier tails it is below 1
 
 double student_quantile(double degrees, double p) { return boost::math::quantile(boost::math::students_t(degrees), p); }
 
@@ -24,15 +28,37 @@ double variance(std::span<const double> values) {
   return sum / static_cast<double>(values.size() - 1);
 }
 
-Comparison interval(double estimate, double standard_error, double degrees, double most_precise) {
-  const double t975 = student_quantile(degrees, 0.975), half = t975 * standard_error;
-  return {.estimate = estimate,
-          .low = estimate - half,
-          .high = estimate + half,
-          .standard_error = standard_error,
-          .degrees = degrees,
-          .detectable = (t975 + student_quantile(degrees, 0.95)) * most_precise};
+struct Interval95 {
+  double estimate, standard_error, degrees;
+};
+/// most_precise, most_degrees: the standard error once all runs are there.
+Comparison interval(const Interval95& now, double most_precise, double most_degrees, double miss) {
+  const double half = student_quantile(now.degrees, 0.975) * now.standard_error;
+  return {.estimate = now.estimate,
+          .low = now.estimate - half,
+          .high = now.estimate + half,
+          .standard_error = now.standard_error,
+          .degrees = now.degrees,
+          .detectable = (student_quantile(most_degrees, 0.975) + student_quantile(most_degrees, 1 - miss)) * most_precise};
 }
+
+std::size_t trimmed_off(std::size_t count) { return count < kFewestTrimmed ? 0 : count / 5; }
+double degrees_of(std::size_t count) { return static_cast<double>(count - 2 * trimmed_off(count) - 1); }
+/// Standard error of a trimmed mean of so many values over the standard deviation of one.
+double shrinking(std::size_t count) { return (trimmed_off(count) > 0 ? kTrimmedCost : 1) / std::sqrt(static_cast<double>(count)); }
+
+/// The trimmed mean, and its standard error by the winsorised variance; count >= 2.
+Interval95 trimmed_mean(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t count = values.size(), off = trimmed_off(count);
+  const double estimate = mean(std::span(values).subspan(off, count - 2 * off));
+  for (std::size_t i = 0; i < off; ++i) values[i] = values[off], values[count - 1 - i] = values[count - 1 - off];
+  const double n = static_cast<double>(count), kept = (n - 2 * static_cast<double>(off)) / n;
+  return {estimate, std::sqrt(variance(values) / n) / kept, degrees_of(count)};
+}
+
+/// Of the median of a pair's visits, by those visits, as if it were their mean; 0 where one visit says nothing.
+double standard_error_of(const std::vector<double>& visits) { return visits.size() > 1 ? std::sqrt(variance(visits) / static_cast<double>(visits.size())) : 0; }
 
 struct Side {
   double value = 0, variance = 0;
@@ -68,26 +94,46 @@ RunNoise run_noise(std::span<const RunValue> runs) {
   return {std::sqrt(variance(values)), std::sqrt(squares / static_cast<double>(runs.size())), static_cast<double>(runs.size() - 1)};
 }
 
-Comparison compare_runs(std::span<const RunValue> candidate, std::span<const RunValue> baseline, const RunNoise& noise, std::size_t most_runs) {
-  const Side mine = side_of(candidate, noise), theirs = side_of(baseline, noise);
-  const double most = static_cast<double>(std::max(most_runs, candidate.size())), runs = static_cast<double>(baseline.size());
-  return interval(mine.value - theirs.value, std::sqrt(mine.variance + theirs.variance), noise.degrees, noise.between * std::sqrt(1 / most + 1 / runs));
+PairNoise pair_noise(std::span<const std::vector<double>> pairs) {
+  if (pairs.empty()) throw std::invalid_argument("comparison: no pair has no noise");
+  double squares = 0, squares_within = 0;
+  for (const std::vector<double>& visits : pairs) {
+    const double value = median(visits), within = standard_error_of(visits);
+    squares += value * value;
+    squares_within += within * within;
+  }
+  const auto count = static_cast<double>(pairs.size());
+  return {.spread = std::sqrt(squares / count), .within = std::sqrt(squares_within / count), .degrees = count, .is_of_pairs = true};
 }
 
-Comparison compare_pairs(std::span<const std::vector<double>> pairs, const RunNoise& noise, std::size_t most_pairs) {
+PairNoise pair_noise(const RunNoise& runs) { return {.spread = std::sqrt(2) * runs.between, .within = 0, .degrees = runs.degrees}; }
+
+Comparison compare_runs(std::span<const RunValue> candidate, std::span<const RunValue> baseline, const RunNoise& noise, std::size_t most_runs, double miss) {
+  const Side mine = side_of(candidate, noise), theirs = side_of(baseline, noise);
+  const double most = static_cast<double>(std::max(most_runs, candidate.size())), runs = static_cast<double>(baseline.size());
+  return interval({mine.value - theirs.value, std::sqrt(mine.variance + theirs.variance), noise.degrees}, noise.between * std::sqrt(1 / most + 1 / runs), noise.degrees, miss);
+}
+
+Comparison compare_pairs(std::span<const std::vector<double>> pairs, const PairNoise& noise, std::size_t most_pairs, double miss) {
   if (pairs.empty()) throw std::invalid_argument("comparison: no pair");
-  std::vector<double> medians, visits;
-  for (const std::vector<double>& pair : pairs) {
-    medians.push_back(median(pair));
-    visits.insert(visits.end(), pair.begin(), pair.end());
+  const std::size_t count = pairs.size(), most = std::max(count, most_pairs);
+  std::vector<double> medians;
+  for (const std::vector<double>& visits : pairs) medians.push_back(median(visits));
+  if (count < kFewestRuns) {
+    double variance = noise.spread * noise.spread / static_cast<double>(count);
+    for (const std::vector<double>& visits : pairs) {
+      const double within = standard_error_of(visits);
+      variance += std::max(0.0, within * within - noise.within * noise.within) / static_cast<double>(count * count);
+    }
+    return interval({mean(medians), std::sqrt(variance), noise.degrees}, noise.spread * shrinking(most), noise.degrees, miss);
   }
-  const auto count = static_cast<double>(pairs.size()), most = std::max(count, static_cast<double>(most_pairs));
-  if (pairs.size() >= kFewestRuns) {
-    const double spread = std::sqrt(variance(medians));
-    return interval(mean(medians), spread / std::sqrt(count), count - 1, spread / std::sqrt(most));
-  }
-  const double of_visits = visits.size() > 1 ? variance(visits) / static_cast<double>(visits.size()) : 0, of_processes = 2 * noise.between * noise.between;
-  return interval(mean(medians), std::sqrt(of_visits + of_processes / count), noise.degrees, std::sqrt(of_processes / most));
+  const Interval95 own = trimmed_mean(medians);
+  const double own_spread = own.standard_error / shrinking(count), ratio = own_spread / noise.spread;
+  const bool is_alone = !noise.is_of_pairs || !(ratio * ratio < boost::math::quantile(boost::math::complement(boost::math::fisher_f(own.degrees, noise.degrees), kNoisier)));
+  if (is_alone) return interval(own, own_spread * shrinking(most), degrees_of(most), miss);
+  const double degrees = noise.degrees + own.degrees;
+  const double spread = std::sqrt((noise.degrees * noise.spread * noise.spread + own.degrees * own_spread * own_spread) / degrees);
+  return interval({own.estimate, spread * shrinking(count), degrees}, spread * shrinking(most), degrees, miss);
 }
 
 double p_above(const Comparison& c, double bound) {

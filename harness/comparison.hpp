@@ -28,20 +28,34 @@ struct RunNoise {
 /// From A/A runs. Throws std::invalid_argument below two.
 RunNoise run_noise(std::span<const RunValue> runs);
 
+/// What pairs of processes of one build differ by.
+struct PairNoise {
+  double spread = 0;  // standard deviation of the log ratio of a pair, its visits included
+  double within = 0;  // root mean square of what the visits of a pair say of its own standard error
+  double degrees = std::numeric_limits<double>::infinity();
+  bool is_of_pairs = false;  // false: inferred from single runs or assumed; pairs that know their spread do without it
+};
+/// From pairs of A/A sessions, as compare_pairs takes them. Neither side is the slower one, so the truth is 0 and every pair a degree of freedom. Throws std::invalid_argument where there is none.
+PairNoise pair_noise(std::span<const std::vector<double>> pairs);
+/// Two runs that share nothing.
+PairNoise pair_noise(const RunNoise&);
+
 /// log(candidate / baseline): above 0 is more.
 struct Comparison {
   double estimate = 0, low = 0, high = 0;  // 95 % interval, Student's t
   double standard_error = 0, degrees = std::numeric_limits<double>::infinity();
-  double detectable = 0;  // the smallest margin that equal builds stay below with 95 % once all runs that may be added are there
+  double detectable = 0;  // the smallest margin that equal builds stay below, but for a probability `miss`, once all runs that may be added are there
 };
 
 /// Difference of the means over the runs of two sides; the variance of a run is noise.between^2, and what its own samples add to noise.within^2.
 /// most_runs: of the candidate, that there may be. Throws std::invalid_argument where a side has no run.
-Comparison compare_runs(std::span<const RunValue> candidate, std::span<const RunValue> baseline, const RunNoise& noise, std::size_t most_runs);
+Comparison compare_runs(std::span<const RunValue> candidate, std::span<const RunValue> baseline, const RunNoise& noise, std::size_t most_runs, double miss);
 
-/// Of two programs that took turns. pairs: for each pair of processes the log ratios of its visits. From kFewestRuns pairs on they know their spread themselves: Student's t over the medians
-/// of the pairs. Fewer: their mean, with the spread of the visits and the noise of two processes. most_pairs: that there may be.
-Comparison compare_pairs(std::span<const std::vector<double>> pairs, const RunNoise& noise, std::size_t most_pairs);
+/// Of two programs that took turns. pairs: for each pair of processes the log ratios of its visits. The mean over the medians of the pairs, trimmed by a fifth at each end where there are ten or
+/// more: a process that was disturbed is no evidence (Tukey and McLaughlin, Sankhya A 25, 1963; their winsorised variance gives the standard error). From kFewestRuns pairs on their own spread
+/// counts: pooled with noise of pairs, or alone where an F test says (1 %) that they are noisier, or nothing measured pairs. Fewer: the noise, and what the visits add to noise.within.
+/// most_pairs: that there may be.
+Comparison compare_pairs(std::span<const std::vector<double>> pairs, const PairNoise& noise, std::size_t most_pairs, double miss);
 
 /// P(an estimate as large or larger) where the truth is bound.
 double p_above(const Comparison&, double bound);

@@ -12,8 +12,10 @@ namespace {
 
 constexpr double kNormal975 = 1.959964;
 // Student's t (Abramowitz and Stegun, table 26.10): quantiles 0.95 and 0.975.
-constexpr double kT95Of2 = 2.919986, kT975Of2 = 4.302653;
+constexpr double kT95Of2 = 2.919986, kT975Of2 = 4.302653, kT95Of8 = 1.859548, kT975Of8 = 2.306004;
+constexpr double kT95Of10 = 1.812461, kT975Of10 = 2.228139, kT95Of11 = 1.795885, kT975Of11 = 2.200985;
 constexpr double kTable = 1e-6;  // relative: their digits
+constexpr double kMiss = 0.05;
 
 TEST(WhatARunSays, IsItsMedianAndTheWidthOfItsInterval) {
   const RunValue same = run_value(std::vector<double>{2, 2, 2}, 1);
@@ -37,7 +39,7 @@ TEST(NoiseOfRuns, IsTheirStandardDeviationWithItsDegreesOfFreedom) {
 
 TEST(ComparedRuns, HaveAnIntervalOfStudentOverTheRuns) {
   const RunNoise noise{.between = 0.1, .within = 0.03, .degrees = 2};
-  const Comparison c = compare_runs(std::vector<RunValue>{{1.5, 0.02}}, std::vector<RunValue>{{0.5, 0}, {0.7, 0.01}}, noise, 3);
+  const Comparison c = compare_runs(std::vector<RunValue>{{1.5, 0.02}}, std::vector<RunValue>{{0.5, 0}, {0.7, 0.01}}, noise, 3, kMiss);
   EXPECT_DOUBLE_EQ(c.estimate, 1.5 - 0.6);
   EXPECT_DOUBLE_EQ(c.standard_error, 0.1 * std::sqrt(1 + 1 / 2.0));  // nobody is noisier within than the calibration
   EXPECT_NEAR(c.high - c.estimate, kT975Of2 * c.standard_error, kTable);
@@ -48,42 +50,94 @@ TEST(ComparedRuns, HaveAnIntervalOfStudentOverTheRuns) {
 
 TEST(ComparedRuns, TakeARunThatIsNoisierWithinAtItsWord) {
   const RunNoise noise{.between = 0.1, .within = 0.3};
-  const Comparison c = compare_runs(std::vector<RunValue>{{0, 0.5}, {0, 0.3}}, std::vector<RunValue>{{0, 0.4}}, noise, 1);
+  const Comparison c = compare_runs(std::vector<RunValue>{{0, 0.5}, {0, 0.3}}, std::vector<RunValue>{{0, 0.4}}, noise, 1, kMiss);
   EXPECT_NEAR(c.standard_error * c.standard_error, (0.01 + 0.25 - 0.09 + 0.01) / 4 + 0.01 + 0.16 - 0.09, 8 * 0x1p-53);  // eight terms below 1
   EXPECT_NEAR(c.high, kNormal975 * c.standard_error, kTable);                                                           // noise that is known: the normal law
   EXPECT_NEAR(c.detectable, (kNormal975 + 1.644854) * 0.1 * std::sqrt(1 / 2.0 + 1), kTable);                            // there are more runs than are to come
-  EXPECT_THROW(compare_runs({}, std::vector<RunValue>{{0, 0}}, noise, 1), std::invalid_argument);
-  EXPECT_THROW(compare_runs(std::vector<RunValue>{{0, 0}}, {}, noise, 1), std::invalid_argument);
+  EXPECT_THROW(compare_runs({}, std::vector<RunValue>{{0, 0}}, noise, 1, kMiss), std::invalid_argument);
+  EXPECT_THROW(compare_runs(std::vector<RunValue>{{0, 0}}, {}, noise, 1, kMiss), std::invalid_argument);
+}
+
+using Pairs = std::vector<std::vector<double>>;
+
+TEST(NoiseOfPairs, IsWhatTheyAreOffZero) {
+  const PairNoise noise = pair_noise(Pairs{{1, 5, 9}, {-1}, {3, 3}, {0, 2}});  // medians 5, -1, 3, 1; of their visits' standard errors squared: 16 / 3, 0, 0, 1
+  EXPECT_DOUBLE_EQ(noise.spread, 3);
+  EXPECT_DOUBLE_EQ(noise.within, std::sqrt((16.0 / 3 + 1) / 4));
+  EXPECT_EQ(noise.degrees, 4);
+  EXPECT_TRUE(noise.is_of_pairs);
+  EXPECT_THROW(pair_noise(Pairs{}), std::invalid_argument);
+  const PairNoise of_runs = pair_noise(RunNoise{.between = 3, .within = 9, .degrees = 7});
+  EXPECT_DOUBLE_EQ(of_runs.spread, 3 * std::sqrt(2));
+  EXPECT_EQ(of_runs.within, 0) << "visits are no samples of a run";
+  EXPECT_EQ(of_runs.degrees, 7);
+  EXPECT_FALSE(of_runs.is_of_pairs);
 }
 
 TEST(ComparedPairs, KnowTheirSpreadThemselves) {
-  const std::vector<std::vector<double>> pairs = {{0.9, 1, 5}, {2, 4}, {5}};  // medians 1, 3, 5
-  const Comparison c = compare_pairs(pairs, {.between = 99}, 12);
+  const Pairs pairs = {{0.9, 1, 5}, {2, 4}, {5}};  // medians 1, 3, 5
+  const Comparison c = compare_pairs(pairs, {.spread = 99}, 9, kMiss);
   EXPECT_DOUBLE_EQ(c.estimate, 3);
   EXPECT_DOUBLE_EQ(c.standard_error, 2 / std::sqrt(3));
   EXPECT_NEAR(c.high, 3 + kT975Of2 * c.standard_error, 10 * kTable);
-  EXPECT_NEAR(c.detectable, (kT975Of2 + kT95Of2) * 2 / std::sqrt(12), 10 * kTable);
+  EXPECT_NEAR(c.detectable, (kT975Of8 + kT95Of8) * 2 / std::sqrt(9), 10 * kTable);  // what nine pairs will know of their spread
   EXPECT_EQ(c.degrees, 2);
-  EXPECT_NEAR(compare_pairs(pairs, {.between = 99}, 1).detectable, (kT975Of2 + kT95Of2) * 2 / std::sqrt(3), 10 * kTable);
-  EXPECT_THROW(compare_pairs({}, {}, 1), std::invalid_argument);
+  EXPECT_NEAR(compare_pairs(pairs, {.spread = 99}, 1, kMiss).detectable, (kT975Of2 + kT95Of2) * 2 / std::sqrt(3), 10 * kTable);
+  EXPECT_THROW(compare_pairs(Pairs{}, {}, 1, kMiss), std::invalid_argument);
 }
 
-TEST(ComparedPairs, OfTooFewProcessesAddTheNoiseOfTwo) {
-  const Comparison c = compare_pairs(std::vector<std::vector<double>>{{1, 3}, {5, 7}}, {.between = 0.5, .degrees = 2}, 4);
+TEST(ComparedPairs, PoolTheirSpreadWithThatOfPairsOfOneBuild) {
+  const Pairs pairs = {{1}, {3}, {5}};
+  const Comparison c = compare_pairs(pairs, {.spread = 1, .degrees = 8, .is_of_pairs = true}, 12, kMiss);
+  EXPECT_EQ(c.degrees, 10);
+  EXPECT_NEAR(c.standard_error, std::sqrt((8 * 1 + 2 * 4) / 10.0 / 3), kTable);
+  EXPECT_NEAR(c.high, 3 + kT975Of10 * c.standard_error, 10 * kTable);
+  EXPECT_NEAR(c.detectable, (kT975Of10 + kT95Of10) * std::sqrt(1.6 / 12) * 1.07, 10 * kTable);  // twelve are trimmed
+}
+
+// F(2, 8) is above 8.649 with 1 % (Abramowitz and Stegun, table 26.9): a spread of 2 against one of 0.680.
+TEST(ComparedPairs, AreAloneWhereTheyAreNoisierThanThoseOfOneBuild) {
+  const Pairs pairs = {{1}, {3}, {5}};
+  const auto against = [&](double spread) { return compare_pairs(pairs, {.spread = spread, .degrees = 8, .is_of_pairs = true}, 3, kMiss); };
+  EXPECT_EQ(against(2 / std::sqrt(8.64)).degrees, 10);
+  EXPECT_EQ(against(2 / std::sqrt(8.66)).degrees, 2);
+  EXPECT_DOUBLE_EQ(against(0.1).standard_error, 2 / std::sqrt(3));
+  EXPECT_EQ(against(0).degrees, 2);
+  EXPECT_EQ(compare_pairs(Pairs{{3}, {3}, {3}}, {.spread = 0, .degrees = 8, .is_of_pairs = true}, 3, kMiss).standard_error, 0);
+}
+
+TEST(ComparedPairs, FromTenOnAreTrimmedByAFifthAtEachEnd) {
+  Pairs pairs;
+  for (const double value : {9.0, 2.0, 8.0, 3.0, 1000.0, 4.0, 7.0, 5.0, 1.0, 6.0}) pairs.push_back({value});
+  const Comparison c = compare_pairs(pairs, {}, 20, kMiss);
+  EXPECT_DOUBLE_EQ(c.estimate, 5.5);                                     // of 3 to 8
+  const double squares = 6 * 2.5 * 2.5 + 2 * 1.5 * 1.5 + 2 * 0.5 * 0.5;  // of 3 3 3 4 5 6 7 8 8 8
+  EXPECT_NEAR(c.standard_error, std::sqrt(squares / 9 / 10) / 0.6, kTable);
+  EXPECT_EQ(c.degrees, 5);
+  EXPECT_NEAR(c.detectable, (kT975Of11 + kT95Of11) * c.standard_error / std::sqrt(2), 10 * kTable);
+  pairs.pop_back();
+  EXPECT_GT(compare_pairs(pairs, {}, 9, kMiss).estimate, 100) << "nine are not";
+}
+
+TEST(ComparedPairs, OfTooFewProcessesAddTheNoiseAndWhatTheirVisitsKnowLess) {
+  const Pairs pairs = {{1, 3}, {5, 7}};  // each pair's visits say 1 of its standard error
+  const Comparison c = compare_pairs(pairs, {.spread = 0.5, .degrees = 2}, 4, kMiss);
   EXPECT_DOUBLE_EQ(c.estimate, 4);
-  EXPECT_DOUBLE_EQ(c.standard_error, std::sqrt(20.0 / 3 / 4 + 2 * 0.25 / 2));
+  EXPECT_DOUBLE_EQ(c.standard_error, std::sqrt(0.25 / 2 + 2 * 1.0 / 4));
   EXPECT_NEAR(c.low, 4 - kT975Of2 * c.standard_error, 10 * kTable);
-  EXPECT_NEAR(c.detectable, (kT975Of2 + kT95Of2) * std::sqrt(2 * 0.25 / 4), kTable);
-  EXPECT_DOUBLE_EQ(compare_pairs(std::vector<std::vector<double>>{{1}}, {.between = 0.5}, 1).standard_error, std::sqrt(0.5));  // one visit says nothing of its spread
+  EXPECT_NEAR(c.detectable, (kT975Of2 + kT95Of2) * 0.5 / std::sqrt(4), kTable);
+  EXPECT_DOUBLE_EQ(compare_pairs(pairs, {.spread = 0.5, .within = 0.6, .degrees = 2}, 4, kMiss).standard_error, std::sqrt(0.25 / 2 + 2 * (1 - 0.36) / 4));
+  EXPECT_DOUBLE_EQ(compare_pairs(pairs, {.spread = 0.5, .within = 2, .degrees = 2}, 4, kMiss).standard_error, std::sqrt(0.25 / 2));
+  EXPECT_DOUBLE_EQ(compare_pairs(Pairs{{1}}, {.spread = 0.5}, 1, kMiss).standard_error, 0.5);  // one visit says nothing of its spread
 }
 
 TEST(PAboveABound, IsThatOfTheInterval) {
-  const Comparison c = compare_runs(std::vector<RunValue>{{1, 0}}, std::vector<RunValue>{{0, 0}}, {.between = 0.2, .degrees = 2}, 1);
+  const Comparison c = compare_runs(std::vector<RunValue>{{1, 0}}, std::vector<RunValue>{{0, 0}}, {.between = 0.2, .degrees = 2}, 1, kMiss);
   constexpr double kRounding = 16 * 0x1p-53;  // a density below 0.4 times some roundings of a quantile of 4.3
   EXPECT_NEAR(p_above(c, c.low), 0.025, kRounding);
   EXPECT_NEAR(p_above(c, c.estimate), 0.5, kRounding);
   EXPECT_NEAR(p_above(c, c.high), 0.975, kRounding);
-  const Comparison sure = compare_runs(std::vector<RunValue>{{1, 0}}, std::vector<RunValue>{{0, 0}}, {}, 1);  // no noise at all
+  const Comparison sure = compare_runs(std::vector<RunValue>{{1, 0}}, std::vector<RunValue>{{0, 0}}, {}, 1, kMiss);  // no noise at all
   EXPECT_EQ(p_above(sure, 0.9), 0);
   EXPECT_EQ(p_above(sure, 1), 1);
   EXPECT_EQ(sure.low, 1);
@@ -121,7 +175,7 @@ TEST(ComparedRuns, CoverTheTruthWithFewCalibrationRuns) {
   expect_coverage([&](std::mt19937_64& random) {
     std::vector<RunValue> baseline(4);
     for (RunValue& run : baseline) run.value = luck(random);
-    return compare_runs(std::vector<RunValue>{{luck(random), 0}}, baseline, run_noise(baseline), 1);
+    return compare_runs(std::vector<RunValue>{{luck(random), 0}}, baseline, run_noise(baseline), 1, kMiss);
   });
 }
 
@@ -131,24 +185,37 @@ TEST(ComparedRuns, CoverTheTruthOfANoisierCandidate) {
   expect_coverage([&](std::mt19937_64& random) {
     std::vector<RunValue> baseline(30);
     for (RunValue& run : baseline) run = {luck(random) + within(random), 0.01};
-    return compare_runs(std::vector<RunValue>{{luck(random) + noisier(random), 0.03}}, baseline, run_noise(baseline), 1);
+    return compare_runs(std::vector<RunValue>{{luck(random) + noisier(random), 0.03}}, baseline, run_noise(baseline), 1, kMiss);
   });
+}
+
+TEST(ComparedPairs, CoverTheTruthTogetherWithFewOfOneBuild) {
+  std::normal_distribution<double> luck(0, 0.02);
+  const auto draw = [&](std::size_t count, std::mt19937_64& random) {
+    Pairs pairs(count);
+    for (std::vector<double>& pair : pairs) pair = {luck(random)};
+    return pairs;
+  };
+  for (const std::size_t count : {1, 2, 4, 15}) {
+    expect_coverage([&](std::mt19937_64& random) { return compare_pairs(draw(count, random), pair_noise(draw(10, random)), count, kMiss); });
+  }
 }
 
 TEST(ComparedPairs, CoverTheTruthWhereProcessesHaveLuckAndTheMachineDrifts) {
   std::normal_distribution<double> luck(0, 0.02), visit(0, 0.01), drift(0, 0.1);
-  expect_coverage([&](std::mt19937_64& random) {
-    std::vector<std::vector<double>> pairs(5);
-    double now = 0;
-    for (std::vector<double>& pair : pairs) {
-      const double mine = luck(random), theirs = luck(random);
-      for (int k = 0; k < 2; ++k) {
-        now += drift(random);  // of both: it cancels
-        pair.push_back((now + mine + visit(random)) - (now + theirs + visit(random)));
+  for (const std::size_t count : {5, 15})
+    expect_coverage([&](std::mt19937_64& random) {
+      std::vector<std::vector<double>> pairs(count);
+      double now = 0;
+      for (std::vector<double>& pair : pairs) {
+        const double mine = luck(random), theirs = luck(random);
+        for (int k = 0; k < 2; ++k) {
+          now += drift(random);  // of both: it cancels
+          pair.push_back((now + mine + visit(random)) - (now + theirs + visit(random)));
+        }
       }
-    }
-    return compare_pairs(pairs, {}, 5);
-  });
+      return compare_pairs(pairs, {}, 5, kMiss);
+    });
 }
 
 }  // namespace

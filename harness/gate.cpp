@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "harness/statistics.hpp"
+#include "harness/visits.hpp"
 #include "kernels/fault.hpp"
 
 namespace prnn {
@@ -51,78 +52,29 @@ std::optional<double> log_clock(const std::vector<const CaseRecord*>& rows) {
   return rows.empty() ? std::nullopt : std::optional(sum / static_cast<double>(rows.size()));
 }
 
-/// Log ratios of the visits of a case that two programs took turns at, by pair of processes; none where they cannot be paired.
-std::vector<std::vector<double>> paired_visits(const CaseRecord& mine, const CaseRecord& theirs) {
-  if (!mine.visits || !theirs.visits || mine.visits->size() != theirs.visits->size()) return {};
-  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<double>> by_processes;
-  const auto log_medians = [](const CaseRecord& row) {
-    std::vector<double> medians;
-    std::size_t begin = 0;
-    for (const Visit& visit : *row.visits) {
-      const auto count = static_cast<std::size_t>(visit.samples);
-      medians.push_back(std::log(median(std::span(row.samples_s).subspan(begin, count))));
-      begin += count;
-    }
-    return medians;
-  };
-  const std::vector<double> above = log_medians(mine), below = log_medians(theirs);
-  for (std::size_t k = 0; k < above.size(); ++k) {
-    const std::size_t other = PRNN_FAULT(73, k, (k + 1) % above.size());
-    by_processes[{(*mine.visits)[k].process, (*theirs.visits)[k].process}].push_back(above[k] - below[other]);
-  }
-  std::vector<std::vector<double>> pairs;
-  for (auto& [processes, visits] : by_processes) pairs.push_back(std::move(visits));
-  return pairs;
-}
-
 // --- one case ----------------------------------------------------------------------------------------------------------
 
 class Judge {
  public:
   Judge(const Runs& candidate, const Runs& baseline, const std::vector<RecordFile>& partners, const Runs* calibration, const GatePolicy& policy)
-      : candidate_(candidate), baseline_(baseline), calibration_(calibration), policy_(policy) {
-    for (const RecordFile& mine : candidate.files) {
-      for (const std::vector<RecordFile>* list : {&baseline.files, &partners}) {
-        for (const RecordFile& theirs : *list) {
-          if (took_turns(mine.head, theirs.head)) turns_.emplace_back(&mine, &theirs);
-        }
-      }
-    }
+      : candidate_(candidate), baseline_(baseline), calibration_(calibration), policy_(policy), turns_(sessions(candidate.files, {&baseline.files, &partners})) {
+    if (calibration) calibration_turns_ = sessions(calibration->files, {&partners});
+    std::erase_if(calibration_turns_, [](const Session& session) { return !are_of_one_build(session.first->head, session.second->head); });
+    const auto is_common = [&](const CaseRecord& row) { return !rows_of(baseline.files, row.case_id).empty(); };
+    const std::vector<CaseRecord>& rows = candidate.files.front().rows;
+    const auto common = static_cast<std::size_t>(std::count_if(rows.begin(), rows.end(), is_common));
+    miss_ = policy.inconclusive / static_cast<double>(std::max<std::size_t>(1, common * ((policy.time != GatePolicy::Time::off) + policy.speedup_baselines.size())));
   }
 
   bool took_turns_with_the_first() const { return !turns_.empty() && turns_.front().first == &candidate_.files.front(); }
 
   Compared time(const CaseVerdict& verdict) const {
     const std::string& id = verdict.case_id;
-    const auto mine = rows_of(candidate_.files, id), theirs = rows_of(baseline_.files, id);
-    const std::vector<RunValue> my_times = times_of(mine), their_times = times_of(theirs);
-    const std::vector<RunValue> calibration = calibration_ ? times_of(rows_of(calibration_->files, id)) : their_times;
-    const RunNoise noise = noise_of(calibration, {my_times, their_times}, policy_.uncalibrated_noise);
-
-    std::vector<std::vector<double>> pairs;
-    std::vector<const CaseRecord*> mine_paired, theirs_paired;
-    std::size_t sessions = 0;
-    for (const auto& [my_file, their_file] : turns_) {
-      const CaseRecord *my_row = my_file->find(id), *their_row = their_file->find(id);
-      if (!my_row || !their_row) continue;
-      std::vector<std::vector<double>> more = paired_visits(*my_row, *their_row);
-      if (more.empty()) continue;
-      std::move(more.begin(), more.end(), std::back_inserter(pairs));
-      mine_paired.push_back(my_row), theirs_paired.push_back(their_row);
-      ++sessions;
-    }
     Compared compared{.metric = "time"};
     compared.margin = policy_.margin_of(id);
-    const auto runs_to_come = static_cast<std::size_t>(policy_.resample_runs);
-    if (!pairs.empty()) {
-      const std::size_t most = pairs.size() / sessions * (1 + runs_to_come);
-      compared.basis = fmt::format("{} pairs of processes", pairs.size());
-      if (pairs.size() < kFewestRuns) compared.basis += ", " + basis_of(calibration);
-      fill(compared, compare_pairs(pairs, noise, most), log_clock(mine_paired), log_clock(theirs_paired));
-    } else {
-      compared.basis = fmt::format("{} against {} runs, {}", mine.size(), theirs.size(), basis_of(calibration));
-      fill(compared, compare_runs(my_times, their_times, noise, 1 + runs_to_come), log_clock(mine), log_clock(theirs));
-    }
+    const Pairs pairs = pairs_of(turns_, id);
+    if (pairs.visits.empty()) compare_by_runs(compared, id);
+    else compare_by_pairs(compared, id, pairs);
     return compared;
   }
 
@@ -135,7 +87,7 @@ class Judge {
     compared.margin = policy_.speedup_margin;
     compared.basis = fmt::format("{} against {} runs, {}", mine.size(), theirs.size(), basis_of(calibration));
     const RunNoise noise = noise_of(calibration, {mine, theirs}, std::sqrt(2) * policy_.uncalibrated_noise);  // of two times
-    fill(compared, compare_runs(mine, theirs, noise, 1 + static_cast<std::size_t>(policy_.resample_runs)), std::nullopt, std::nullopt);
+    fill(compared, compare_runs(mine, theirs, noise, most_runs(), miss_), std::nullopt, std::nullopt);
     return compared;
   }
 
@@ -161,6 +113,42 @@ class Judge {
   }
 
  private:
+  using Session = std::pair<const RecordFile*, const RecordFile*>;  // its two records
+
+  static std::vector<Session> sessions(const std::vector<RecordFile>& files, const std::vector<const std::vector<RecordFile>*>& others) {
+    std::vector<Session> list;
+    for (const RecordFile& mine : files) {
+      for (const std::vector<RecordFile>* of : others) {
+        for (const RecordFile& theirs : *of) {
+          if (took_turns(mine.head, theirs.head)) list.emplace_back(&mine, &theirs);
+        }
+      }
+    }
+    return list;
+  }
+
+  static bool are_of_one_build(const Provenance& a, const Provenance& b) {
+    return a.commit == b.commit && a.dirty == b.dirty && a.fingerprint == b.fingerprint && a.inject.empty() && b.inject.empty();
+  }
+
+  /// What sessions say of a case; mine and theirs: its rows in those that can be paired.
+  struct Pairs {
+    std::vector<std::vector<double>> visits;
+    std::vector<const CaseRecord*> mine, theirs;
+  };
+  static Pairs pairs_of(const std::vector<Session>& sessions, const std::string& case_id) {
+    Pairs pairs;
+    for (const auto& [my_file, their_file] : sessions) {
+      const CaseRecord *my_row = my_file->find(case_id), *their_row = their_file->find(case_id);
+      if (!my_row || !their_row) continue;
+      std::vector<std::vector<double>> more = paired_visits(*my_row, *their_row);
+      if (more.empty()) continue;
+      std::move(more.begin(), more.end(), std::back_inserter(pairs.visits));
+      pairs.mine.push_back(my_row), pairs.theirs.push_back(their_row);
+    }
+    return pairs;
+  }
+
   /// Of A/A runs; of too few, what the policy says, or more where the runs at hand differ by more.
   static RunNoise noise_of(const std::vector<RunValue>& calibration, const std::vector<std::vector<RunValue>>& sides, double otherwise) {
     if (calibration.size() >= kFewestRuns) return run_noise(calibration);
@@ -173,6 +161,38 @@ class Judge {
   static std::string basis_of(const std::vector<RunValue>& calibration) {
     return calibration.size() >= kFewestRuns ? fmt::format("noise of {} A/A runs", calibration.size()) : "noise not calibrated";
   }
+
+  /// Noise of a case's runs, and what it rests on.
+  std::pair<RunNoise, std::string> noise_of_times(const std::string& id) const {
+    const std::vector<RunValue> mine = times_of(rows_of(candidate_.files, id)), theirs = times_of(rows_of(baseline_.files, id));
+    const std::vector<RunValue> calibration = calibration_ ? times_of(rows_of(calibration_->files, id)) : theirs;
+    return {noise_of(calibration, {mine, theirs}, policy_.uncalibrated_noise), basis_of(calibration)};
+  }
+
+  void compare_by_runs(Compared& compared, const std::string& id) const {
+    const auto mine = rows_of(candidate_.files, id), theirs = rows_of(baseline_.files, id);
+    const auto [noise, basis] = noise_of_times(id);
+    compared.basis = fmt::format("{} against {} runs, {}", mine.size(), theirs.size(), basis);
+    fill(compared, compare_runs(times_of(mine), times_of(theirs), noise, most_runs(), miss_), log_clock(mine), log_clock(theirs));
+  }
+
+  void compare_by_pairs(Compared& compared, const std::string& id, const Pairs& pairs) const {
+    const std::size_t count = pairs.visits.size(), most = count / pairs.mine.size() * most_runs();
+    compared.basis = fmt::format("{} pairs of processes", count);
+    const std::vector<std::vector<double>> of_one_build = pairs_of(calibration_turns_, id).visits;
+    PairNoise noise;
+    if (of_one_build.size() >= kFewestRuns) {
+      noise = pair_noise(of_one_build);
+      compared.basis += fmt::format(", noise of {} A/A pairs", of_one_build.size());
+    } else if (count < kFewestRuns) {
+      const auto [of_runs, basis] = noise_of_times(id);
+      noise = pair_noise(of_runs);
+      compared.basis += ", " + basis;
+    }
+    fill(compared, compare_pairs(pairs.visits, noise, most, miss_), log_clock(pairs.mine), log_clock(pairs.theirs));
+  }
+
+  std::size_t most_runs() const { return 1 + static_cast<std::size_t>(policy_.resample_runs); }
 
   static void fill(Compared& compared, const Comparison& c, const std::optional<double>& my_log_clock, const std::optional<double>& their_log_clock) {
     compared.ratio = std::exp(c.estimate), compared.low = std::exp(c.low), compared.high = std::exp(c.high);
@@ -229,7 +249,8 @@ class Judge {
   const Runs &candidate_, &baseline_;
   const Runs* calibration_;  // null: the runs of the baseline
   const GatePolicy& policy_;
-  std::vector<std::pair<const RecordFile*, const RecordFile*>> turns_;
+  std::vector<Session> turns_, calibration_turns_;
+  double miss_ = 0;  // of one comparison
 };
 
 // --- the sweep ---------------------------------------------------------------------------------------------------------
@@ -385,6 +406,7 @@ std::vector<CaseVerdict> compare(const Runs& candidate, const Runs& baseline, co
 
 std::vector<NoiseFloor> noise_floors(const Runs& runs) {
   std::vector<NoiseFloor> floors;
+  const double miss = GatePolicy{}.inconclusive / static_cast<double>(runs.files.front().rows.size());
   for (const CaseRecord& row : runs.files.front().rows) {
     const std::vector<RunValue> values = times_of(rows_of(runs.files, row.case_id));
     if (values.empty()) continue;
@@ -393,7 +415,7 @@ std::vector<NoiseFloor> noise_floors(const Runs& runs) {
     NoiseFloor floor{.case_id = row.case_id, .time_s = std::exp(median(logs)), .runs = values.size()};
     if (values.size() >= kFewestRuns) {
       floor.noise = run_noise(values);
-      floor.detectable = share(compare_runs(std::span(values).first(1), values, *floor.noise, 1).detectable);
+      floor.detectable = share(compare_runs(std::span(values).first(1), values, *floor.noise, 1, miss).detectable);
     }
     floors.push_back(std::move(floor));
   }

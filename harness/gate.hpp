@@ -49,8 +49,8 @@ struct GateVerdict {
   std::size_t count(Finding) const;
 };
 
-/// candidate.files[0] is judged, the others are fresh runs of it. partners: records that took turns with some of the candidate's, beside those in baseline. calibration: A/A runs for the noise;
-/// null: the baseline's own, where there are enough. Throws BadInput where the policy asks for absolute times across machines, or the records have no case in common.
+/// candidate.files[0] is judged, the others are fresh runs of it. partners: records that took turns with some of the candidate's, beside those in baseline, or of the calibration's. calibration: A/A runs for
+/// the noise, of pairs where they took turns; null: the baseline's own, where there are enough. Throws BadInput where the policy asks for absolute times across machines, or the records have no case in common.
 GateVerdict judge(const Runs& candidate, const Runs& baseline, const std::vector<RecordFile>& partners, const Runs* calibration, const GatePolicy&);
 
 /// Times alone, of all cases that both have, without a policy's margins.

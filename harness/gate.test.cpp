@@ -23,6 +23,7 @@ using testing::visited;
 GatePolicy exact() {
   GatePolicy policy;
   policy.uncalibrated_noise = 0;
+  policy.inconclusive = 0.05;
   return policy;
 }
 
@@ -295,8 +296,57 @@ TEST(ProgramsThatTookTurns, InFreshRunsAddTheirPairs) {
   const Compared both = judge(candidate, baseline, {in_session("f.again1.against", visited(kDrifting), "t", 1)}, nullptr, exact()).cases.at(0).compared.at(0);
   EXPECT_EQ(both.basis, "6 pairs of processes");
   EXPECT_NEAR(both.ratio, std::sqrt(1.2), 1e-12);
-  // Three sessions of three pairs at most; Student's t of 5 degrees.
-  EXPECT_NEAR(std::log1p(both.detectable), (2.570582 + 2.015048) * std::log(1.2) * std::sqrt(0.3) / std::sqrt(9), 1e-6);
+  // Three sessions of three pairs at most; Student's t of 8 degrees.
+  EXPECT_NEAR(std::log1p(both.detectable), (2.306004 + 1.859548) * std::log(1.2) * std::sqrt(0.3) / std::sqrt(9), 1e-6);
+}
+
+/// Sessions of one build with itself, one pair of processes each, which are off by these logs; their partners in `partners`.
+Runs sessions_of_one_build(const std::vector<double>& logs, std::vector<RecordFile>& partners) {
+  std::vector<RecordFile> files;
+  for (const double off : logs) {
+    const std::string session = "c" + std::to_string(files.size());
+    files.push_back(in_session(session, visited({std::exp(off), std::exp(off)}), session, 0));
+    partners.push_back(in_session(session + ".against", visited({1, 1}), session, 1));
+  }
+  return runs_of(std::move(files));
+}
+
+TEST(ProgramsThatTookTurns, TakeTheNoiseOfSessionsOfOneBuild) {
+  const Runs mine = runs_of({in_session("f", visited({1.2, 1.2}), "s", 0)}), theirs = runs_of({in_session("b", visited({1, 1}), "s", 1)});
+  std::vector<RecordFile> partners;
+  Runs calibration = sessions_of_one_build({0.01, -0.02, 0.02}, partners);
+  const auto compared = [&] { return judge(mine, theirs, partners, &calibration, exact()).cases.at(0).compared.at(0); };
+  EXPECT_EQ(compared().basis, "1 pairs of processes, noise of 3 A/A pairs");
+  EXPECT_NEAR(std::log(compared().high / compared().ratio), 3.182446 * std::sqrt(0.0009 / 3), 1e-6);  // Student's t of 3 degrees
+  EXPECT_NEAR(std::log1p(compared().detectable), (3.182446 + 2.353363) * std::sqrt(0.0009 / 3) / std::sqrt(3), 1e-6);
+  // One that is not of one build does not count, and two are too few: single runs tell.
+  const std::string alone = "1 pairs of processes, noise of 3 A/A runs";
+  for (const auto& spoil : std::vector<std::function<void(Provenance&)>>{[](Provenance& p) { p.commit = "beef"; }, [](Provenance& p) { p.dirty = true; },
+                                                                         [](Provenance& p) { p.fingerprint = "there"; }, [](Provenance& p) { p.inject = "slowdown=0.1"; }}) {
+    const RecordFile whole = partners[1];
+    spoil(partners[1].head);
+    EXPECT_EQ(compared().basis, alone);
+    partners[1] = whole;
+  }
+  calibration.files[2].head.inject = "slowdown=0.1";
+  EXPECT_EQ(compared().basis, alone);
+}
+
+TEST(AMargin, IsEnforcedWhereEqualBuildsOfTheWholeSweepStayBelowIt) {
+  GatePolicy policy = exact();
+  policy.uncalibrated_noise = 0.01;
+  const std::vector<CaseRecord> rows = {row_of("a", {1}), row_of("b", {1}), row_of("c", {1})};
+  const auto detectable = [&](const std::vector<CaseRecord>& mine, const std::vector<CaseRecord>& theirs) {
+    return std::log1p(judge(one(mine, "f"), one(theirs), {}, nullptr, policy).cases.at(0).compared.at(0).detectable) / (0.01 * std::sqrt(1 + 1 / 3.0));
+  };
+  EXPECT_NEAR(detectable({rows[0], rows[1]}, {rows[0], rows[1]}), 1.959964 + 1.959964, 1e-5);  // 5 % / 2
+  EXPECT_NEAR(detectable(rows, {rows[0], rows[1]}), 1.959964 + 1.959964, 1e-5) << "a case that is compared with nothing";
+  policy.inconclusive = 0.005;
+  EXPECT_NEAR(detectable({rows[0]}, {rows[0]}), 1.959964 + 2.575829, 1e-5);
+  policy.inconclusive = 0.01;
+  policy.speedup_baselines = {"auto"};
+  const CaseRecord with_speedup = changed([](CaseRecord& r) { r.speedup["auto"] = {2, 2, 2}; });
+  EXPECT_NEAR(detectable({with_speedup}, {with_speedup}), 1.959964 + 2.575829, 1e-5) << "two comparisons";
 }
 
 // --- numerics, convergence, coverage -----------------------------------------------------------------------------------
@@ -503,7 +553,7 @@ TEST(NoiseFloors, AreThoseOfTheRunsOfABaseline) {
   EXPECT_EQ(floors[0].runs, 4u);
   EXPECT_NEAR(floors[0].time_s, std::exp(0.01), 1e-12);
   EXPECT_NEAR(floors[0].noise->between, std::sqrt(2.0 / 3) * 0.01, 1e-12);
-  EXPECT_NEAR(*floors[0].detectable, std::expm1((3.182446 + 2.353363) * floors[0].noise->between * std::sqrt(1.25)), 1e-6);  // t of 3 degrees
+  EXPECT_NEAR(*floors[0].detectable, std::expm1((3.182446 + 5.840909) * floors[0].noise->between * std::sqrt(1.25)), 1e-6);  // t of 3 degrees, 1 % of two cases
   files.resize(2);
   EXPECT_FALSE(noise_floors(runs_of(files))[0].noise);
 }

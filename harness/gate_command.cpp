@@ -11,6 +11,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 
 #include "harness/baseline.hpp"
 #include "harness/build_info.hpp"
@@ -28,18 +29,20 @@ namespace fs = std::filesystem;
 
 // --- running cases again -----------------------------------------------------------------------------------------------
 
-/// Flags of the command that made a record which decide what its cases are: --set and --inject, each with its value.
-std::vector<std::string> flags_of_cases(const std::string& command) {
+/// Some flags of the command that made a record, each with its value.
+std::vector<std::string> flags_of(const std::string& command, const std::vector<std::string>& wanted) {
   const std::vector<std::string> words = shell_words(command);
   std::vector<std::string> flags;
   for (std::size_t i = 0; i < words.size(); ++i) {
-    for (const std::string flag : {"--set", "--inject"}) {
+    for (const std::string& flag : wanted) {
       if (words[i] == flag && i + 1 < words.size()) flags.insert(flags.end(), {flag, words[i + 1]});
       else if (words[i].starts_with(flag + "=")) flags.insert(flags.end(), {flag, words[i].substr(flag.size() + 1)});
     }
   }
   return flags;
 }
+/// Those that decide what its cases are.
+std::vector<std::string> flags_of_cases(const std::string& command) { return flags_of(command, {"--set", "--inject"}); }
 
 /// Arguments of prnn that run these cases of a record again.
 std::vector<std::string> arguments_for(const RecordFile& record, const std::string& suite, const std::vector<std::string>& case_ids) {
@@ -122,7 +125,11 @@ std::string run_again(const Runs& candidate, const std::set<std::string>& group_
   const std::vector<std::string> case_ids = cases_of(first, group_ids, kMostCases);
   const std::string path = again_path(first.path, static_cast<int>(candidate.files.size())), part = path + ".part.jsonl";
   std::vector<std::string> words = arguments_for(first, suite_at_hand(first.head), case_ids);
-  if (first.head.interleaved_with) words.insert(words.end(), {"--against", first.head.interleaved_with->program});
+  if (first.head.interleaved_with) {
+    words.insert(words.end(), {"--against", first.head.interleaved_with->program});
+    const std::vector<std::string> processes = flags_of(first.head.command, {"--processes"});  // as many again: a session is worth as much as the first
+    words.insert(words.end(), processes.begin(), processes.end());
+  }
   words.insert(words.end(), {"--no-report", "--out", part});
   std::error_code error, ignored;
   for (const std::string& left : {part, against_path(part)}) fs::remove(left, ignored);  // of a run that was killed
@@ -151,7 +158,7 @@ void write_whole(const std::string& flag, const std::string& path, const std::st
 
 struct Inputs {
   Runs candidate;
-  std::vector<RecordFile> partners;
+  std::vector<RecordFile> partners, calibration_partners;
   std::vector<Runs> baselines;
   std::optional<Runs> calibration;
   GatePolicy policy;
@@ -159,13 +166,14 @@ struct Inputs {
 
 void read_candidate(Inputs& inputs, const std::string& path) {
   inputs.candidate = load_candidate(path);
-  inputs.partners = partners_of(inputs.candidate);
+  inputs.partners = partners_of(std::span(inputs.candidate.files).subspan(1));  // the first's is a baseline
 }
 
 std::vector<GateVerdict> judge_all(const Inputs& inputs) {
   std::vector<GateVerdict> verdicts;
-  for (const Runs& baseline : inputs.baselines)
-    verdicts.push_back(judge(inputs.candidate, baseline, inputs.partners, inputs.calibration ? &*inputs.calibration : nullptr, inputs.policy));
+  std::vector<RecordFile> partners = inputs.partners;
+  partners.insert(partners.end(), inputs.calibration_partners.begin(), inputs.calibration_partners.end());
+  for (const Runs& baseline : inputs.baselines) verdicts.push_back(judge(inputs.candidate, baseline, partners, inputs.calibration ? &*inputs.calibration : nullptr, inputs.policy));
   return verdicts;
 }
 
@@ -196,6 +204,7 @@ std::vector<GateReport::Input> inputs_of(const Inputs& inputs, const std::string
   for (const Runs& baseline : inputs.baselines) add("baseline", baseline.files);
   add("partner", inputs.partners);
   if (inputs.calibration) add("calibration", inputs.calibration->files);
+  add("calibration", inputs.calibration_partners);
   if (!policy_path.empty()) {
     std::ifstream stream(policy_path, std::ios::binary);
     list.push_back({"policy", policy_path, sha256(std::string(std::istreambuf_iterator<char>(stream), {}))});
@@ -215,7 +224,10 @@ int gate_command(const GateFlags& flags, const std::string& command) {
     if (!inputs.policy.strict && baseline_files(baseline).empty()) report.notes.push_back(fmt::format("baseline '{}' is not there", baseline));
     else inputs.baselines.push_back(load_baseline(baseline));
   }
-  if (!flags.calibration.empty()) inputs.calibration = load_baseline(flags.calibration);
+  if (!flags.calibration.empty()) {
+    inputs.calibration = load_baseline(flags.calibration);
+    inputs.calibration_partners = partners_of(inputs.calibration->files);
+  }
 
   report.verdicts = judge_all(inputs);
   std::string why_not;
@@ -258,7 +270,7 @@ int gate_command(const GateFlags& flags, const std::string& command) {
 
 int compare_command(const std::string& a, const std::string& b, bool json) {
   const Runs baseline = load_baseline(a), candidate = fs::is_regular_file(b) ? load_candidate(b) : load_baseline(b);
-  const std::vector<CaseVerdict> cases = compare(candidate, baseline, partners_of(candidate), {});
+  const std::vector<CaseVerdict> cases = compare(candidate, baseline, partners_of(std::span(candidate.files).subspan(1)), {});
   if (!json) {
     std::cout << compare_text(cases, a, b);
     if (baseline.files.front().head.fingerprint != candidate.files.front().head.fingerprint)

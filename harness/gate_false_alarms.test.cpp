@@ -1,8 +1,11 @@
 // gate_false_alarms.test.cpp: on simulated records: how often a gate cries wolf, and what it finds, under heavy tails, drift and clocks with two speeds.
 #include <gtest/gtest.h>
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <random>
+#include <string>
+#include <utility>
 
 #include "harness/gate.hpp"
 #include "harness/gate_test.hpp"
@@ -10,6 +13,7 @@
 namespace prnn {
 namespace {
 
+using testing::file_of;
 using testing::in_session;
 using testing::normal_noise;
 using testing::runs_of;
@@ -138,6 +142,92 @@ TEST(SimulatedGates, StandClocksOfTwoSpeeds) {
     EXPECT_EQ(finding_of(1, true), Finding::inconclusive);
     EXPECT_EQ(finding_of(1.1, true), Finding::slower);
   }
+}
+
+// --- as harness/power_study.sh does it: sessions of two programs, calibrated by A/A sessions, run again where it is inconclusive ------------------
+
+/// Luck of a process for a case, as a log: most are alike, some are of the other kind for as long as they live.
+using Luck = std::function<double(std::mt19937_64&)>;
+
+/// Both records of a session: two visits of each of two processes a side.
+std::pair<RecordFile, RecordFile> session(const Luck& luck, int cases, double factor, std::mt19937_64& random) {
+  constexpr int kProcesses = 2;
+  static int number = 0;
+  const std::string name = "s" + std::to_string(number++);
+  std::normal_distribution<double> within(0, 0.001), step(0, 0.02);
+  std::vector<CaseRecord> mine, theirs;
+  double drift = 0;  // of the machine, which both share
+  for (int i = 0; i < cases; ++i) {
+    std::vector<double> medians[2];
+    for (int process = 0; process < kProcesses; ++process) {
+      const double lucks[2] = {luck(random) + std::log(factor), luck(random)};
+      for (int visit = 0; visit < 2; ++visit) {
+        drift += step(random);
+        for (const int side : {0, 1}) medians[side].push_back(1e-4 * std::exp(drift + lucks[side] + within(random)));
+      }
+    }
+    mine.push_back(visited(medians[0])), theirs.push_back(visited(medians[1]));
+    mine.back().case_id = theirs.back().case_id = "case" + std::to_string(i);
+  }
+  std::pair<RecordFile, RecordFile> both{file_of(name, std::move(mine)), file_of(name + ".against", std::move(theirs))};
+  both.first.head.interleaved_with = Interleaved{name, 0, "p", "c"}, both.second.head.interleaved_with = Interleaved{name, 1, "p", "c"};
+  return both;
+}
+
+struct Study {
+  int failed = 0, inconclusive = 0, found = 0, cases = 0;
+};
+
+Study study(const Luck& luck, int trials, double factor, const GatePolicy& policy = {}) {
+  constexpr int kCases = 8, kCalibration = 10;
+  std::mt19937_64 random(7);
+  Study result;
+  for (int t = 0; t < trials; ++t) {
+    std::vector<RecordFile> calibration, partners, candidate;
+    for (int i = 0; i < kCalibration; ++i) {
+      auto [mine, theirs] = session(luck, kCases, 1, random);
+      calibration.push_back(std::move(mine)), partners.push_back(std::move(theirs));
+    }
+    auto [first, beside] = session(luck, kCases, factor, random);
+    candidate.push_back(std::move(first));
+    const Runs runs = runs_of(std::move(calibration)), baseline = runs_of({std::move(beside)});
+    GateVerdict gate = judge(runs_of(candidate), baseline, partners, &runs, policy);
+    const auto worth_a_run = [&](const CaseVerdict& c) { return c.worth_a_run(policy.resample_runs); };
+    while (std::any_of(gate.cases.begin(), gate.cases.end(), worth_a_run)) {
+      auto [again, its_partner] = session(luck, kCases, factor, random);
+      candidate.push_back(std::move(again)), partners.push_back(std::move(its_partner));
+      gate = judge(runs_of(candidate), baseline, partners, &runs, policy);
+    }
+    result.failed += gate.finding() == Finding::slower;
+    result.inconclusive += gate.finding() == Finding::inconclusive;
+    result.found += static_cast<int>(gate.count(Finding::slower));
+    result.cases += kCases;
+  }
+  return result;
+}
+
+TEST(SimulatedStudy, OfEqualBuildsEndsWithAVerdictWhateverTheLuck) {
+  const auto normal = [](double deviation) { return [=](std::mt19937_64& random) { return std::normal_distribution<double>(0, deviation)(random); }; };
+  const auto with = [&](double share, double off) {
+    return [=](std::mt19937_64& random) { return normal(0.002)(random) + (std::uniform_real_distribution<double>(0, 1)(random) < share ? off : 0); };
+  };
+  const auto tails = [](std::mt19937_64& random) { return 0.003 * std::student_t_distribution<double>(3)(random); };
+  constexpr int kTrials = 40;
+  int failed = 0;
+  for (const auto& [name, luck] : std::initializer_list<std::pair<const char*, Luck>>{
+           {"normal", normal(0.005)}, {"tails", tails}, {"two speeds", with(0.5, 0.09)}, {"a slow tenth", with(0.1, 0.09)}, {"a disturbed hundredth", with(0.01, 0.1)}}) {
+    const Study same = study(luck, kTrials, 1);
+    EXPECT_LE(same.inconclusive, binomial_bound(kTrials, 0.05)) << name;
+    failed += same.failed;
+  }
+  EXPECT_LE(failed, binomial_bound(5 * kTrials, 0.01));
+}
+
+TEST(SimulatedStudy, FindsThreePercentWhereProcessesDifferByHalfOfOne) {
+  const Luck luck = [](std::mt19937_64& random) { return std::normal_distribution<double>(0, 0.003)(random); };
+  const Study slow = study(luck, 30, 1.03);
+  EXPECT_GE(slow.found, slow.cases - binomial_bound(slow.cases, 0.05));
+  EXPECT_EQ(study(luck, 10, 0.9).failed, 0);
 }
 
 }  // namespace

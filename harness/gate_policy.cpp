@@ -34,6 +34,12 @@ void read_table(const TomlNode& table, const std::string& in, const Keys& keys) 
 Read not_negative(double& value) {
   return [&value](const TomlNode& node, const std::string& key) { value = real(node, key, true); };
 }
+Read rate(double& value) {
+  return [&value](const TomlNode& node, const std::string& key) {
+    value = real(node, key, false);
+    if (value >= 1) refuse(node.where, fmt::format("{}: {} is outside 0 .. 1", key, value));
+  };
+}
 Read count(std::int64_t& value, std::int64_t most) {
   return [&value, most](const TomlNode& node, const std::string& key) { value = integer(node, key, 0, most); };
 }
@@ -77,11 +83,8 @@ GatePolicy parse_gate_policy(const std::string& path, const std::string& text) {
     return std::find(known.begin(), known.end(), name) - known.begin();
   };
   const Keys keys = {
-      {"fdr",
-       [&](const TomlNode& node, const std::string& key) {
-         policy.fdr = real(node, key, false);
-         if (policy.fdr >= 1) refuse(node.where, fmt::format("{}: {} is outside 0 .. 1", key, policy.fdr));
-       }},
+      {"fdr", rate(policy.fdr)},
+      {"inconclusive", rate(policy.inconclusive)},
       {"time", table({{"gate",
                        [&](const TomlNode& node, const std::string& key) {
                          policy.time = static_cast<GatePolicy::Time>(choose(node, key, {"require", "same_machine", "off"}));

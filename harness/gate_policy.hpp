@@ -10,7 +10,7 @@ namespace prnn {
 
 struct GatePolicy {
   enum class Time { require, same_machine, off };
-  double fdr = 0.01;
+  double fdr = 0.01, inconclusive = 0.01;
   Time time = Time::require;
   double margin = 0.015, uncalibrated_noise = 0.02;
   std::vector<std::string> speedup_baselines;

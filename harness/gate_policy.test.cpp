@@ -22,8 +22,8 @@ std::string refusal(const std::string& text) {
 
 /// Every field but the overrides, in one value.
 auto fields(const GatePolicy& p) {
-  return std::tuple(p.fdr, p.time, p.margin, p.uncalibrated_noise, p.speedup_baselines, p.speedup_margin, p.growth, p.floor, p.more_iterations, p.more_rounds, p.strict,
-                    p.resample_runs);
+  return std::tuple(p.fdr, p.inconclusive, p.time, p.margin, p.uncalibrated_noise, p.speedup_baselines, p.speedup_margin, p.growth, p.floor, p.more_iterations, p.more_rounds,
+                    p.strict, p.resample_runs);
 }
 
 TEST(GatePolicyFile, ThatIsShippedShowsTheDefaults) {
@@ -36,10 +36,11 @@ TEST(GatePolicyFile, ThatIsShippedShowsTheDefaults) {
 TEST(GatePolicyFile, SetsEveryField) {
   const GatePolicy p = parsed(R"(
 fdr = 0.25
+inconclusive = 0.125
 [time]
 gate = "same_machine"
 margin = 0.5
-uncalibrated_noise = 0.125
+uncalibrated_noise = 0.0625
 [speedup]
 baselines = ["seq_fused", "auto"]
 margin = 0.75
@@ -54,8 +55,8 @@ missing = "lenient"
 [resample]
 runs = 9
 )");
-  EXPECT_EQ(fields(p), std::tuple(0.25, GatePolicy::Time::same_machine, 0.5, 0.125, std::vector<std::string>{"seq_fused", "auto"}, 0.75, 4.0, 3.0, std::int64_t{7}, std::int64_t{8},
-                                  false, std::int64_t{9}));
+  EXPECT_EQ(fields(p), std::tuple(0.25, 0.125, GatePolicy::Time::same_machine, 0.5, 0.0625, std::vector<std::string>{"seq_fused", "auto"}, 0.75, 4.0, 3.0, std::int64_t{7},
+                                  std::int64_t{8}, false, std::int64_t{9}));
   EXPECT_EQ(parsed("[time]\ngate = \"off\"").time, GatePolicy::Time::off);
   EXPECT_EQ(parsed("[time]\ngate = \"require\"").time, GatePolicy::Time::require);
   EXPECT_TRUE(parsed("[coverage]\nmissing = \"strict\"").strict);
@@ -79,6 +80,7 @@ TEST(GatePolicyFile, ThatIsNotUnderstoodIsRefusedInOneLine) {
   EXPECT_EQ(refusal("[time]\ngate = \"of\""), "p.toml:2: unknown time.gate 'of'; did you mean 'off'?");
   EXPECT_EQ(refusal("fdr = 0"), "p.toml:1: fdr: expected a finite number > 0, not 0");
   EXPECT_EQ(refusal("fdr = 1"), "p.toml:1: fdr: 1 is outside 0 .. 1");
+  EXPECT_EQ(refusal("inconclusive = 1.5"), "p.toml:1: inconclusive: 1.5 is outside 0 .. 1");
   EXPECT_EQ(refusal("[numerics]\ngrowth = 0.9"), "p.toml:2: numerics.growth: 0.9 is below 1: an error that stays as it is would fail");
   EXPECT_EQ(refusal("[convergence]\nrounds = -1"), "p.toml:2: convergence.rounds: -1 is outside 0 .. 1000000");
   EXPECT_EQ(refusal("[resample]\nruns = 101"), "p.toml:2: resample.runs: 101 is outside 0 .. 100");

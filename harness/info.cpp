@@ -53,6 +53,8 @@ int info_command(bool json) {
   const std::optional<double> clock = machine->clock_mhz();
   info["clock_mhz"] = clock ? Json(*clock) : Json(nullptr);
   info["cache"] = std::filesystem::absolute(cache_directory()).string();
+  const std::string no_compiler = kernel_compiler_why_not();
+  info["kernel_compiler"] = no_compiler.empty() ? "NVRTC" : no_compiler;
   info["text"] = default_text_file().empty() ? Json(nullptr) : Json(default_text_file());
   if (json) {
     std::cout << info.dump() << "\n";

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -44,6 +45,25 @@ Json device_list() {
   return list;
 }
 
+/// What a solver's policies may say: {"cpu forward": {key: values}}; devices with the same space share a line, and values that depend on cell or storage are joined.
+Json policy_spaces(const std::string& name) {
+  std::map<std::pair<std::string, std::string>, std::map<std::string, std::set<std::string>>> by_place;
+  for (const Solver& solver : solvers()) {
+    if (solver.name != name) continue;
+    for (const PolicyParameter& parameter : solver.space)
+      by_place[{solver.pass, solver.device}][parameter.key].insert(parameter.values() + (parameter.compiled ? ", compiled when first used" : ""));
+  }
+  std::map<std::pair<std::string, Json>, std::vector<std::string>> shared;
+  for (const auto& [place, space] : by_place) {
+    Json values;
+    for (const auto& [key, texts] : space) values[key] = fmt::format("{}", fmt::join(texts, " or "));
+    shared[{place.first, values}].push_back(place.second);
+  }
+  Json spaces = Json::object();
+  for (const auto& [place, devices] : shared) spaces[fmt::format("{} {}", fmt::join(devices, ", "), place.first)] = place.second;
+  return spaces;
+}
+
 Json solver_list() {
   const Json devices = device_list();
   Json list = Json::array();
@@ -61,6 +81,7 @@ Json solver_list() {
     row["devices"] = on;
     row["storage"] = storage;
     row["passes"] = passes;
+    row["policy"] = policy_spaces(name);
     Json& not_here = row["not_here"] = Json::object();
     for (const Json& device : devices) {
       const std::string machine = device["name"];

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "harness/exit_codes.hpp"
 #include "harness/progress.hpp"
@@ -151,7 +152,7 @@ bool Measurer::begun_anew(const Json& said) {
 
 Json Measurer::answer() {
   for (;;) {
-    const std::optional<std::string> text = line();
+    const std::optional<std::string> text = greeting_ ? std::exchange(greeting_, std::nullopt) : line();
     if (!text) {
       finish();
       return nullptr;
@@ -160,6 +161,10 @@ Json Measurer::answer() {
     if (!said.is_object()) fail("what it says is not understood: " + text->substr(0, 60));
     if (!said.contains("working")) return said;
   }
+}
+
+void Measurer::greet() {
+  if (const Json said = answer(); !said.is_null()) greeting_ = said.dump();
 }
 
 void Measurer::advance() {

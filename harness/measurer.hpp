@@ -44,6 +44,8 @@ class Measurer {
   Measurer(const Measurer&) = delete;
   ~Measurer();  // ends the process, and says what it left on stderr
 
+  /// Waits until the program is up: it has its device, and measures nothing before advance().
+  void greet();
   /// Waits until a group is ready or the program has ended, as it should. The others need a ready group.
   void advance();
   bool ended() const { return ended_; }
@@ -72,6 +74,7 @@ class Measurer {
   pid_t child_ = -1;
   int in_ = -1, out_ = -1, said_ = -1;  // its stdout, stdin, and a file with its stderr
   std::string buffer_;
+  std::optional<std::string> greeting_;  // not yet answered
   std::string group_id_;
   std::vector<std::string> cases_, todo_;
   bool greeted_ = false, ready_ = false, ended_ = false, failed_ = false;

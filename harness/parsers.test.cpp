@@ -164,10 +164,10 @@ Answer suite(std::string_view text) {
 std::string text_of(const GatePolicy& policy) {
   const char* gates[] = {"require", "same_machine", "off"};
   std::string text = fmt::format(
-      "fdr = {}\n[time]\ngate = \"{}\"\nmargin = {}\nuncalibrated_noise = {}\n[speedup]\nbaselines = {}\nmargin = {}\n[numerics]\ngrowth = {}\nfloor = {}\n"
+      "fdr = {}\ninconclusive = {}\n[time]\ngate = \"{}\"\nmargin = {}\nuncalibrated_noise = {}\n[speedup]\nbaselines = {}\nmargin = {}\n[numerics]\ngrowth = {}\nfloor = {}\n"
       "[convergence]\niterations = {}\nrounds = {}\n[coverage]\nmissing = \"{}\"\n[resample]\nruns = {}\n",
-      policy.fdr, gates[static_cast<int>(policy.time)], policy.margin, policy.uncalibrated_noise, toml_values(policy.speedup_baselines), policy.speedup_margin, policy.growth,
-      policy.floor, policy.more_iterations, policy.more_rounds, policy.strict ? "strict" : "lenient", policy.resample_runs);
+      policy.fdr, policy.inconclusive, gates[static_cast<int>(policy.time)], policy.margin, policy.uncalibrated_noise, toml_values(policy.speedup_baselines), policy.speedup_margin,
+      policy.growth, policy.floor, policy.more_iterations, policy.more_rounds, policy.strict ? "strict" : "lenient", policy.resample_runs);
   for (const GatePolicy::Override& each : policy.overrides) text += fmt::format("[[override]]\ncase = {}\nmargin = {}\n", toml_string(each.expression), each.margin);
   return text;
 }
@@ -180,9 +180,9 @@ Answer policy(std::string_view text) {
     require_one_line(error);
     return Answer::refused;
   }
-  for (const double x : {parsed.fdr, parsed.margin, parsed.uncalibrated_noise, parsed.speedup_margin, parsed.growth, parsed.floor})
+  for (const double x : {parsed.fdr, parsed.inconclusive, parsed.margin, parsed.uncalibrated_noise, parsed.speedup_margin, parsed.growth, parsed.floor})
     require(std::isfinite(x) && x >= 0, "a number that is none");
-  require(parsed.fdr > 0 && parsed.fdr < 1 && parsed.growth >= 1, "rates and factors outside of their range");
+  require(parsed.fdr > 0 && parsed.fdr < 1 && parsed.inconclusive > 0 && parsed.inconclusive < 1 && parsed.growth >= 1, "rates and factors outside of their range");
   const std::string written = text_of(parsed);
   require(text_of(parse_gate_policy("policy.toml", written)) == written, "a policy that is another once written:\n" + written);
   return Answer::accepted;

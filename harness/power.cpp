@@ -5,16 +5,20 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "harness/record.hpp"
+#include "harness/statistics.hpp"
 
 namespace prnn {
 namespace {
 
 constexpr double kTail = 0.05;
+constexpr double kFound = 0.95;  // of trials: a slowdown that is found so often counts as found
 constexpr const char* kNone = "none";
 constexpr double kClasses_s[] = {10e-6, 50e-6};  // launches shorter than, shorter than, and the rest
 constexpr const char* kClassNames[] = {"below 10 us", "10 to 50 us", "50 us and more"};
@@ -31,6 +35,12 @@ double at_most(std::int64_t seen, std::int64_t trials, double rate) {
 }
 
 bool is_slowdown(const std::string& damage) { return damage.starts_with("slowdown="); }
+
+/// A case in all trials of a damage.
+struct OfCase {
+  std::int64_t seen = 0;
+  std::vector<double> times_s;
+};
 
 /// As many digits as tell anything.
 Json rounded(const Json& number) { return number.is_null() ? number : Json(std::stod(fmt::format("{:.4g}", number.get<double>()))); }
@@ -57,14 +67,17 @@ double rate_at_most(std::int64_t seen, std::int64_t trials) {
 
 double rate_at_least(std::int64_t seen, std::int64_t trials) { return 1 - rate_at_most(trials - seen, trials); }
 
-Json trial_line(const std::string& damage, std::int64_t number, const std::string& gate_json) {
+Json trial_line(const std::string& damage, std::int64_t number, const Pinned& pinned, const std::string& gate_json) {
   const Json said = Json::parse(gate_json, nullptr, false);
   try {
-    Json line{{"damage", damage}, {"number", number}, {"exit_code", said.at("exit_code").get<int>()}, {"cases", Json::array()}, {"inputs", Json::array()}};
-    std::int64_t passed = 0;
+    Json line{{"damage", damage}, {"number", number}, {"exit_code", said.at("exit_code").get<int>()}};
+    if (pinned.at_once > 0) line.update({{"core", pinned.core}, {"trials_at_once", pinned.at_once}});
+    line.update({{"cases", Json::array()}, {"inputs", Json::array()}});
+    std::int64_t passed = 0, unenforceable = 0;
     for (const Json& c : said.at("verdicts").at(0).at("cases")) {
-      passed += c.at("finding") == "pass";
-      if (damage == kNone && c.at("finding") == "pass") continue;  // hundreds of lines of them would say nothing
+      const bool is_pass = c.at("finding") == "pass", is_unenforceable = c.at("finding") == "unenforceable";
+      passed += is_pass, unenforceable += is_unenforceable;
+      if (damage == kNone && (is_pass || is_unenforceable)) continue;  // hundreds of lines of them would say nothing
       Json row{{"case_id", c.at("case_id")}, {"finding", c.at("finding")}, {"baseline_s", rounded(c.at("baseline_s"))}, {"runs", c.at("runs")}};
       for (const Json& compared : c.at("compared")) {
         if (compared.at("metric") != "time") continue;
@@ -76,6 +89,7 @@ Json trial_line(const std::string& damage, std::int64_t number, const std::strin
       if (input.at("role") != "calibration") line["inputs"].push_back({{"role", input.at("role")}, {"sha256", input.at("sha256")}});
     }
     line["passed"] = passed;
+    line["unenforceable"] = unenforceable;
     return line;
   } catch (const Json::exception&) {
     throw BadInput("standard input: expected what prnn gate --json says");
@@ -119,17 +133,27 @@ std::vector<Rate> rates(const std::vector<Trial>& trials) {
     } else if (!is_slowdown(damage)) {
       list.push_back({damage, "gates that fail", count(failed), all});
     } else {
-      Rate classes[3];
+      std::map<std::string, OfCase> cases;
       for (const Trial* trial : of_damage) {
         for (const Trial::Case& c : trial->cases) {
           if (c.baseline_s <= 0 || !is_damaged(c, damage)) continue;
-          Rate& rate = classes[c.baseline_s < kClasses_s[0] ? 0 : c.baseline_s < kClasses_s[1] ? 1 : 2];
-          rate.trials += 1;
-          rate.seen += c.finding == "slower";
+          OfCase& of_case = cases[c.case_id];
+          of_case.times_s.push_back(c.baseline_s);
+          of_case.seen += c.finding == "slower";
         }
       }
       for (int i = 0; i < 3; ++i) {
-        if (classes[i].trials > 0) list.push_back({damage, fmt::format("cases called slower, {}", kClassNames[i]), classes[i].seen, classes[i].trials});
+        Rate all_of_class{damage, fmt::format("cases called slower, {}", kClassNames[i])}, least{damage, "", 1, 0};
+        for (const auto& [case_id, of_case] : cases) {
+          const double time_s = median(of_case.times_s);  // one class a case, whatever a trial says
+          if (i != (time_s < kClasses_s[0] ? 0 : time_s < kClasses_s[1] ? 1 : 2)) continue;
+          const std::int64_t timed = std::ssize(of_case.times_s);
+          all_of_class.seen += of_case.seen, all_of_class.trials += timed;
+          if (least.trials == 0 || of_case.seen * least.trials < least.seen * timed) least = {damage, "the least often: " + case_id, of_case.seen, timed};
+        }
+        if (all_of_class.trials == 0) continue;
+        list.push_back(all_of_class);
+        list.push_back(least);
       }
     }
   }
@@ -143,6 +167,17 @@ std::string table_of(const std::vector<Rate>& list) {
     const double bound = wanted ? rate_at_least(rate.seen, rate.trials) : rate_at_most(rate.seen, rate.trials);
     text += fmt::format("| {} | {} | {} | {} | {:.2f} % | {} {:.2f} % |\n", rate.damage, rate.what, rate.seen, rate.trials,
                         100 * static_cast<double>(rate.seen) / static_cast<double>(rate.trials), wanted ? "at least" : "at most", 100 * bound);
+  }
+  for (const char* name : kClassNames) {
+    std::optional<double> smallest;
+    bool is_tried = false;
+    for (const Rate& rate : list) {
+      if (!is_slowdown(rate.damage) || rate.damage.find(':') != std::string::npos || rate.what != fmt::format("cases called slower, {}", name)) continue;
+      is_tried = true;
+      const double share = std::strtod(rate.damage.c_str() + rate.damage.find('=') + 1, nullptr);
+      if (static_cast<double>(rate.seen) >= kFound * static_cast<double>(rate.trials) && !(smallest && *smallest < share)) smallest = share;
+    }
+    if (is_tried) text += fmt::format("\nsmallest slowdown tried that is found in 95 % of trials, {}: {}\n", name, smallest ? fmt::format("{:g} %", 100 * *smallest) : "none");
   }
   return text;
 }

@@ -28,8 +28,12 @@ struct Trial {
   std::vector<Case> cases;
 };
 
+/// The core that a trial had for itself, of so many trials at once; at_once 0: it had the machine.
+struct Pinned {
+  std::int64_t core = 0, at_once = 0;
+};
 /// From what `prnn gate --json` says; throws BadInput.
-Json trial_line(const std::string& damage, std::int64_t number, const std::string& gate_json);
+Json trial_line(const std::string& damage, std::int64_t number, const Pinned&, const std::string& gate_json);
 /// A file of such lines; throws BadInput ("file:line: ...").
 std::vector<Trial> read_trials(const std::string& path);
 
@@ -38,10 +42,10 @@ struct Rate {
   std::string damage, what;
   std::int64_t seen = 0, trials = 0;
 };
-/// For "none": gates that fail (false alarms) and that stay inconclusive. For a slowdown: cases of the damaged solver that are called slower, by the length of a launch. For damage to numbers
-/// or convergence: gates that fail.
+/// For "none": gates that fail (false alarms) and that stay inconclusive. For a slowdown, by the length of a launch: cases of the damaged solver that are called slower, and of these the one
+/// that is found least often. For damage to numbers or convergence: gates that fail.
 std::vector<Rate> rates(const std::vector<Trial>&);
-/// A Markdown table, with the bound that matters: the upper one of what should not be, the lower one of what should.
+/// A Markdown table, with the bound that matters: the upper one of what should not be, the lower one of what should; and the smallest slowdown of all solvers that is found.
 std::string table_of(const std::vector<Rate>&);
 
 }  // namespace prnn

@@ -59,10 +59,21 @@ TEST(Rates, OfTheSameAgainstItselfAreFalseAlarmsAndInconclusiveGates) {
 TEST(Rates, OfASlowdownAreByTheLengthOfALaunchAndOfTheDamagedSolver) {
   const std::vector<Trial::Case> cases = {{"x/a", "slower", 9e-6}, {"x/a/p=1", "pass", 10e-6}, {"y/a", "slower", 49e-6}, {"z/a", "inconclusive", 50e-6},
                                           {"w/a", "slower", 1.0},  {"v/a", "slower", 0},       {"x/ab", "slower", 1.0},  {"a/b", "slower", 1.0}};
-  EXPECT_EQ(shown(rates({trial("slowdown=0.03:ab", 1, cases)})), "slowdown=0.03:ab, cases called slower, 50 us and more: 1/1; ");
-  EXPECT_EQ(
-      shown(rates({trial("slowdown=0.03", 1, cases), trial("slowdown=0.03", 0, {{"x/a", "pass", 1.0}})})),
-      "slowdown=0.03, cases called slower, below 10 us: 1/1; slowdown=0.03, cases called slower, 10 to 50 us: 1/2; slowdown=0.03, cases called slower, 50 us and more: 3/5; ");
+  EXPECT_EQ(shown(rates({trial("slowdown=0.03:ab", 1, cases)})), "slowdown=0.03:ab, cases called slower, 50 us and more: 1/1; slowdown=0.03:ab, the least often: x/ab: 1/1; ");
+  EXPECT_EQ(shown(rates({trial("slowdown=0.03", 1, cases), trial("slowdown=0.03", 0, {{"w/a", "pass", 1.0}})})),
+            "slowdown=0.03, cases called slower, below 10 us: 1/1; slowdown=0.03, the least often: x/a: 1/1; "
+            "slowdown=0.03, cases called slower, 10 to 50 us: 1/2; slowdown=0.03, the least often: x/a/p=1: 0/1; "
+            "slowdown=0.03, cases called slower, 50 us and more: 3/5; slowdown=0.03, the least often: z/a: 0/1; ");
+}
+
+TEST(Rates, OfASlowdownNameTheCaseThatIsFoundLeastOften) {
+  const auto both = [](const char* a, const char* b) { return trial("slowdown=0.1", 1, {{"a", a, 9e-6}, {"b", b, 9e-6}}); };
+  EXPECT_EQ(shown(rates({both("slower", "slower"), both("pass", "slower"), both("slower", "slower")})),
+            "slowdown=0.1, cases called slower, below 10 us: 5/6; slowdown=0.1, the least often: a: 2/3; ");
+  // A case that is at the edge of a class is in one of them.
+  EXPECT_EQ(shown(rates(
+                {trial("slowdown=0.1", 1, {{"a", "slower", 9.9e-6}}), trial("slowdown=0.1", 1, {{"a", "slower", 10.2e-6}}), trial("slowdown=0.1", 1, {{"a", "slower", 10.1e-6}})})),
+            "slowdown=0.1, cases called slower, 10 to 50 us: 3/3; slowdown=0.1, the least often: a: 3/3; ");
 }
 
 TEST(Rates, OfDamageToNumbersAreGatesThatFail) {
@@ -76,18 +87,36 @@ TEST(Rates, AreShownWithTheBoundThatMatters) {
   EXPECT_NE(text.find("| truncate=8 | gates that fail | 59 | 59 | 100.00 % | at least 95.05 % |\n"), std::string::npos) << text;
 }
 
+TEST(Rates, SayTheSmallestSlowdownThatIsFound) {
+  const auto rate = [](const char* damage, const char* name, std::int64_t seen) { return Rate{damage, std::string("cases called slower, ") + name, seen, 20}; };
+  const std::string text = table_of({rate("slowdown=0.03", "below 10 us", 18),
+                                     rate("slowdown=0.2", "below 10 us", 20),
+                                     rate("slowdown=0.05", "below 10 us", 19),
+                                     rate("slowdown=0.01:auto", "below 10 us", 20),
+                                     rate("slowdown=0.03", "10 to 50 us", 0),
+                                     {"truncate=8", "gates that fail", 9, 9}});
+  EXPECT_NE(text.find("\nsmallest slowdown tried that is found in 95 % of trials, below 10 us: 5 %\n"), std::string::npos) << text;
+  EXPECT_NE(text.find(", 10 to 50 us: none\n"), std::string::npos) << text;
+  EXPECT_EQ(text.find("trials, 50 us and more"), std::string::npos) << text;
+}
+
 constexpr const char* kSaid =
     R"({"exit_code":1,"verdicts":[{"cases":[{"case_id":"c/a","finding":"slower","baseline_s":1e-4,"runs":2,"compared":[{"metric":"speedup over b","ratio":9,"ci95_low":9,"ci95_high":9,"enforced":9},)"
-    R"({"metric":"time","ratio":1.03,"ci95_low":1.02345,"ci95_high":1.04,"enforced":0.01}]},{"case_id":"c/b","finding":"broken","baseline_s":null,"runs":1,"compared":[]},{"case_id":"c/d","finding":"pass","baseline_s":1,"runs":1,"compared":[]}]}],)"
+    R"({"metric":"time","ratio":1.03,"ci95_low":1.02345,"ci95_high":1.04,"enforced":0.01}]},{"case_id":"c/b","finding":"broken","baseline_s":null,"runs":1,"compared":[]},{"case_id":"c/d","finding":"pass","baseline_s":1,"runs":1,"compared":[]},{"case_id":"c/e","finding":"unenforceable","baseline_s":1,"runs":1,"compared":[]}]}],)"
     R"("inputs":[{"role":"candidate","path":"x","sha256":"12"},{"role":"calibration","path":"y","sha256":"34"}]})";
 
 TEST(Trials, AreReadAsTheyWereWritten) {
-  const Json line = trial_line("none", 7, kSaid);
+  const Json line = trial_line("none", 7, {}, kSaid);
   EXPECT_EQ(line["cases"][0]["ratio"], 1.03);
   EXPECT_EQ(line["cases"][0]["ci95_low"], 1.023) << "four digits";
   EXPECT_EQ(line["passed"], 1);
+  EXPECT_EQ(line["unenforceable"], 1);
+  EXPECT_FALSE(line.contains("core"));
+  const Json pinned = trial_line("none", 7, {.core = 3, .at_once = 12}, kSaid);
+  EXPECT_EQ(pinned["core"], 3);
+  EXPECT_EQ(pinned["trials_at_once"], 12);
   EXPECT_EQ(line["cases"].size(), 2u) << "what passes is counted";
-  EXPECT_EQ(trial_line("truncate=8", 7, kSaid)["cases"].size(), 3u) << "but where it should not have";
+  EXPECT_EQ(trial_line("truncate=8", 7, {}, kSaid)["cases"].size(), 4u) << "but where it should not have";
   EXPECT_EQ(line["inputs"].size(), 1u);
   const auto path = std::filesystem::temp_directory_path() / ("prnn-trials-" + std::to_string(getpid()));
   std::ofstream(path) << line.dump() << "\n" << line.dump() << "\n";
@@ -109,8 +138,8 @@ TEST(Trials, AreReadAsTheyWereWritten) {
   }
   std::filesystem::remove(path);
   EXPECT_THROW(read_trials(path), BadInput);
-  EXPECT_THROW(trial_line("none", 1, "{}"), BadInput);
-  EXPECT_THROW(trial_line("none", 1, "not JSON"), BadInput);
+  EXPECT_THROW(trial_line("none", 1, {}, "{}"), BadInput);
+  EXPECT_THROW(trial_line("none", 1, {}, "not JSON"), BadInput);
 }
 
 }  // namespace

@@ -39,9 +39,9 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   if (field == "weight_std") return "regime's own";
   if (is({"cell", "jacobian"})) return fmt::format("op {} has none", row.problem.op);
   if (field == "gpu_name") return "not run on a GPU";
-  if (field == "visits") return "one process took all samples in a row";
+  if (field == "visits") return "one process";
   const std::string& ran = row.policy_solver.empty() ? row.solver : row.policy_solver;
-  if (is({"rounds", "boundaries", "boundaries_failed"})) return ran + " has none";
+  if (is({"rounds", "boundaries", "boundaries_failed"})) return "has none";
   if (is({"error_du", "error_da", "error_dh0", "error_end_to_end"}) && row.problem.pass == "forward") return "forward";
   if (is({"error", "error_end_to_end"}) && row.problem.pass == "backward") return "states are given";
   if (row.status == Status::skipped) return "skipped";
@@ -51,7 +51,7 @@ std::string default_reason(const std::string& field, const CaseRecord& row) {
   if (is({"iterations", "converged", "residual_max", "step_max"}) && row.problem.op == "reduction") return "a scan";
   if (field == "converged" && row.problem.iteration_limit) return "a fixed count of iterations is not checked";
   if (field == "compute_floor_s") return "the rate of flops and special functions is not measured in this build";
-  if (is({"lyapunov", "jacobian_max"})) return row.problem.pass == "backward" ? "states are given" : "no reference was asked for";
+  if (is({"lyapunov", "jacobian_max"})) return row.problem.pass == "backward" ? "states are given" : "no reference";
   if (field == "truncation") return row.problem.pass == "backward" ? "states are given" : row.problem.iteration_limit ? "not measured" : "no fixed count";
   return "not measured";
 }

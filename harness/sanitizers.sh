@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # sanitizers.sh PROGRAM OUT: every kernel under memcheck, initcheck, synccheck and racecheck of compute-sanitizer, on the GPU of this machine, solver by solver.
 # Writes OUT, a line each: clean, so many reports and in which kernels, refused (the tool did not run here, in its own words) or unfinished. PRNN_SANITIZER_S:
-# seconds for one run (default 120). Exit code: 0 nothing in a kernel of ours, 2 something, 5 a tool that did not run to its end over ours, 64 bad usage.
+# seconds for one run (default 120); PRNN_SANITIZER_SOLVERS: these alone. Exit code: 0 nothing in a kernel of ours, 2 something, 5 a tool that did not run to its end over ours, 64 bad usage.
 set -uo pipefail
 if (($# != 2)) || [[ ! -x $1 ]]; then
   echo "sanitizers.sh: expected PROGRAM (executable) and OUT" >&2
@@ -15,17 +15,17 @@ if grep -qE '^gpu +none' "$out"; then
   echo "sanitizers.sh: no GPU here" >&2
   exit 64
 fi
-solvers=$("$program" list solvers | awk 'NR > 1 && / cuda/ && $1 != "auto" {print $1}')  # auto runs the others
+solvers=${PRNN_SANITIZER_SOLVERS:-$("$program" list solvers | awk 'NR > 1 && / cuda/ && $1 != "auto" {print $1}')}  # auto runs the others
 status=0
 
-# judge CHECK SOLVER WHAT [FLAG]...: runs SOLVER under CHECK with the tool's FLAGs and writes a line; leaves the line's verdict in `found`: clean, cub (reports in kernels
+# judge CHECK SOLVER WHAT ITERATIONS [FLAG]...: runs SOLVER under CHECK with the tool's FLAGs and writes a line; leaves the line's verdict in `found`: clean, cub (reports in kernels
 # of CUB's alone), ours, refused or unfinished.
 judge() {
-  local check=$1 solver=$2 what=$3 log=$work/$1 started=$SECONDS
-  shift 3
+  local check=$1 solver=$2 what=$3 iterations=$4 log=$work/$1 started=$SECONDS
+  shift 4
   rm -f "$log.jsonl"
   timeout -k 5 "${PRNN_SANITIZER_S:-120}" "$tool" --tool "$check" --target-processes all --print-limit 10000 --error-exitcode 99 "$@" \
-    "$program" verify "$here/../suites/sanitizers.toml" --set solvers="$solver" --device cuda --no-report --out "$log.jsonl" >"$log" 2>&1
+    "$program" verify "$here/../suites/sanitizers.toml" --set solvers="$solver" --set iteration_limit="$iterations" --device cuda --no-report --out "$log.jsonl" >"$log" 2>&1
   local code=$? rows kernels verdict
   rows=$(grep -c '"status":"ok"' "$log.jsonl" 2>/dev/null)
   # The device's frame that stands first in a report: "at [void] KERNEL<..>(..)+0x..".
@@ -46,9 +46,12 @@ judge() {
 
 for check in memcheck initcheck synccheck racecheck; do
   for solver in $solvers; do
-    judge "$check" "$solver" ""
-    # CUB's kernels are not ours to mend, and hide what the tool would say of ours.
-    if [[ $found != clean && $found != ours ]]; then judge "$check" "$solver" "without CUB's kernels: " --kernel-name-exclude kernel_substring=DeviceScan; fi
+    judge "$check" "$solver" "" adaptive
+    # CUB's kernels are not ours to mend, and hide what the tool would say of ours; nor does the tool know a kernel's name inside a graph's loop. 12 iterations
+    # are launched one by one, and enough at these lengths.
+    if [[ $found != clean && $found != ours ]]; then
+      judge "$check" "$solver" "12 iterations without CUB's kernels: " 12 --kernel-name-exclude kernel_substring=DeviceScan
+    fi
     case $found in
       ours) status=2 ;;
       refused | unfinished) ((status)) || status=5 ;;

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <set>
 #include <variant>
 
 #include "harness/nearest.hpp"
@@ -33,8 +34,6 @@ bool is_later(std::string_view key, std::string_view word) {
   return std::any_of(std::begin(kLater), std::end(kLater), [&](const Later& later) { return later.key == key && later.word == word; });
 }
 
-const Names kPolicyKeys = {"threads",  "steps_a_thread", "steps_a_tile",  "channels_a_block", "prefetch",
-                           "segments", "overlap",        "blocks_a_team", "vector_bytes",     "tiles"};  // those that some solver reads
 constexpr std::int64_t kMaxExtent = 0xffffffff;  // the counters of the draws have 32 bits an axis: beyond, values would repeat
 constexpr std::size_t kMostCases = 1'000'000;
 constexpr std::int64_t kWordsAStep = 64;  // more numbers than any cell reads, writes and keeps in workspace for a step of a channel
@@ -128,6 +127,15 @@ const Item& single(const Entry& entry, const std::string& key) {
 }
 
 // --- axes --------------------------------------------------------------------------------------------------------------
+
+/// Those that some solver reads.
+Names policy_keys() {
+  std::set<std::string> keys;
+  for (const Solver& solver : solvers()) {
+    for (const PolicyParameter& parameter : solver.space) keys.insert(parameter.key);
+  }
+  return {keys.begin(), keys.end()};
+}
 
 Names op_names() {
   Names list;
@@ -225,7 +233,7 @@ Names axes_and(const Names& others) {
 void set_axis(Axes& axes, const std::string& key, const Entry& entry) {
   if (key.starts_with("policy.")) {
     const std::string policy = key.substr(7);
-    known_word({policy, entry.where}, "policy", "policy", kPolicyKeys);
+    known_word({policy, entry.where}, "policy", "policy", policy_keys());
     axes.policy[policy] = values(entry, key, [&](const Item& item) { return integer(item, key, policy == "overlap" || policy == "tiles" ? 0 : 1, 1 << 20); });
     return;
   }

@@ -316,7 +316,7 @@ TEST(ShippedSuite, IsAcceptedAndNamesItsPurpose) {
     EXPECT_NE(s.title, "") << s.path;
     names.insert(s.name);
   }
-  for (const char* name : {"quick", "backward", "both", "auto", "fig1", "fig2_left", "fig2_right", "fig4", "fig5", "fig6", "fig7_8", "weight_scale", "time_error", "peers"})
+  for (const char* name : {"quick", "backward", "both", "auto", "fig1", "fig2_left", "fig2_right", "fig4", "fig5", "fig6", "fig7", "fig7_8", "weight_scale", "time_error", "peers"})
     EXPECT_TRUE(names.contains(name)) << name;
   // A1 to A13 of the adversarial cases, A9 with A10; the paper's three iterations in each.
   std::set<std::string> adversarial;

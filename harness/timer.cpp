@@ -187,7 +187,7 @@ class GroupTimer {
     if (machine_.device() != "cuda") return void(t.graph_null_reason = "no graphs on this device");
     if (t.samples_s.empty()) return void(t.graph_null_reason = "no samples");
     const double centre = median(t.samples_s);
-    if (!(centre < kGraphBelow_s)) return void(t.graph_null_reason = "a launch of 50 us or more is timed by its events alone");
+    if (!(centre < kGraphBelow_s)) return void(t.graph_null_reason = "50 us or more");
     if (!c.subject.capturable) return void(t.graph_null_reason = "the solver cannot stand inside a graph");
     const std::int64_t n = std::clamp<std::int64_t>(static_cast<std::int64_t>(std::ceil(1e-3 / centre)), 10, 100);  // about 1 ms of work
     std::vector<Tensors> sets;

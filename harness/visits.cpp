@@ -4,9 +4,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <map>
+#include <span>
+#include <utility>
 
 #include "harness/metrics/metric.hpp"
 #include "harness/statistics.hpp"
+#include "kernels/fault.hpp"
 
 namespace prnn {
 namespace {
@@ -16,6 +21,18 @@ void keep_visits(CaseRecord& row, std::size_t count) {
   std::int64_t samples = 0;
   for (const Visit& visit : *row.visits) samples += visit.samples;
   row.samples_s.resize(static_cast<std::size_t>(samples));
+}
+
+/// Of each visit, in their order.
+std::vector<double> log_medians(const CaseRecord& row) {
+  std::vector<double> medians;
+  std::size_t begin = 0;
+  for (const Visit& visit : *row.visits) {
+    const auto count = static_cast<std::size_t>(visit.samples);
+    medians.push_back(std::log(median(std::span(row.samples_s).subspan(begin, count))));
+    begin += count;
+  }
+  return medians;
 }
 
 }  // namespace
@@ -60,6 +77,19 @@ void summarise(CaseRecord& row) {
     if (visit.clock_mhz) clocks_mhz.push_back(*visit.clock_mhz);
   }
   if (!clocks_mhz.empty()) row.clock_mhz = median(clocks_mhz);
+}
+
+std::vector<std::vector<double>> paired_visits(const CaseRecord& mine, const CaseRecord& theirs) {
+  if (!mine.visits || !theirs.visits || mine.visits->size() != theirs.visits->size()) return {};
+  std::map<std::pair<std::int64_t, std::int64_t>, std::vector<double>> by_processes;
+  const std::vector<double> above = log_medians(mine), below = log_medians(theirs);
+  for (std::size_t k = 0; k < above.size(); ++k) {
+    const std::size_t other = PRNN_FAULT(73, k, (k + 1) % above.size());
+    by_processes[{(*mine.visits)[k].process, (*theirs.visits)[k].process}].push_back(above[k] - below[other]);
+  }
+  std::vector<std::vector<double>> pairs;
+  for (auto& [processes, visits] : by_processes) pairs.push_back(std::move(visits));
+  return pairs;
 }
 
 }  // namespace prnn

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "harness/record.hpp"
 
@@ -15,6 +16,9 @@ void equalise(CaseRecord&, CaseRecord&);
 
 /// Of a case that the other program did not take turns at: its samples stay, as an ordinary run's.
 void unpair(CaseRecord&);
+
+/// Log ratios (mine over theirs) of the visits of a case, by pair of processes; none where the two rows cannot be paired.
+std::vector<std::vector<double>> paired_visits(const CaseRecord& mine, const CaseRecord& theirs);
 
 /// Adds what a further process found. A status that only one of them saw is the row's; of one that came too late for its visits (limits.total_s) nothing is.
 void add_process(CaseRecord&, CaseRecord next, std::int64_t process);

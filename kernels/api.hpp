@@ -25,6 +25,8 @@ namespace prnn {
 enum class Storage { f32, f64, bf16, f16 };
 inline constexpr Storage kStorages[] = {Storage::f32, Storage::f64, Storage::bf16, Storage::f16};
 
+#ifndef __CUDACC_RTC__  // what is compiled at run time knows no more (kernels/runtime/)
+
 std::string_view to_string(Storage);
 std::optional<Storage> parse_storage(std::string_view);
 std::int64_t size_of(Storage);     // bytes
@@ -240,6 +242,38 @@ class Run {
   virtual Outcome outcome() = 0;
 };
 
+/// A parameter of a solver's launch policy, and the values that it may have: those from least to most that are multiples of `multiple`, or powers of two.
+struct PolicyParameter {
+  std::string key;
+  std::int64_t least = 1, most = 1, multiple = 1;
+  bool powers_of_two = false, compiled = false;  // compiled: an argument of the kernel's template
+
+  bool accepts(std::int64_t value) const;
+  std::string values() const;  // "a multiple of 32 from 32 to 256"
+};
+using PolicySpace = std::vector<PolicyParameter>;
+
+/// A kernel as the sources that the program carries name it, and whether it was compiled with the program.
+struct KernelSource {
+  std::string file;                    // from their root
+  std::string expression;              // its instance: prnn::cuda::step_kernel<prnn::GruDiag, float>
+  bool ahead = false;                  // compiled with the program
+  std::string header, header_content;  // a cell of a user's: the file, for messages, and what it says
+};
+/// What came of compiling one. error: the compiler's messages; empty: it did.
+struct CompiledKernel {
+  std::string symbol, cubin, error;
+  int registers = 0, stack_bytes = 0, spill_bytes = 0;  // of a thread; spill: stored and loaded
+  bool cached = false;                                  // it was on disk
+  double compile_s = 0;
+};
+/// Empty: kernels can be compiled on this computer (NVRTC is there; a GPU need not be); else why not, in one line.
+std::string kernel_compiler_why_not();
+/// Compiles each for compute capability sm (90: 9.0), some at once on as many threads as the computer has; one result a kernel. Throws DeviceError where there is no compiler.
+std::vector<CompiledKernel> compile_kernels(const std::vector<KernelSource>& kernels, int sm);
+/// From now on compiled kernels are kept in this directory, by the content of all that they are made from, and found there.
+void keep_compiled_kernels(const std::string& directory);
+
 struct Solver {
   std::string name, device, cell;
   Storage storage;
@@ -249,6 +283,8 @@ struct Solver {
   std::function<std::string(const Problem&)> why_not;  // empty: defined; else why this combination is not
   std::function<std::int64_t(const Problem&)> workspace_bytes;
   std::function<std::unique_ptr<Run>(const Problem&, Machine&)> prepare;
+  PolicySpace space = {};                                                 // what Problem::policy may say; why_not knows what does not go together
+  std::function<std::vector<KernelSource>(const Problem&)> kernels = {};  // that launch() runs; null: all of them are compiled with the program
 };
 std::vector<Solver>& solvers();  // filled before main() by the solver files; forward or backward each
 /// The solver for a problem's cell, storage and pass; null where there is none. Pass both: a forward solver followed by the backward one of that name
@@ -308,5 +344,7 @@ std::vector<std::string> regime_names();
 bool reads_text(std::string_view regime);
 /// Changes whenever a drawn bit does (kGeneratorVersion): part of a record's fingerprint.
 int generator_version();
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn

@@ -7,7 +7,7 @@ import paper
 import style
 
 title = "figures 7 and 8"
-suites = ["fig7_8", "fig2_left"]
+suites = ["fig7", "fig7_8"]
 CHUNK = "steps_a_thread"
 
 

@@ -10,8 +10,8 @@
 
 #include <unistd.h>
 
+#include "kernels/hash.hpp"
 #include "kernels/ops/trained.hpp"
-#include "reference/hash.hpp"
 #include "reference/share_time.hpp"
 
 namespace prnn {

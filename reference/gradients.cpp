@@ -2,8 +2,8 @@
 #include <array>
 #include <stdexcept>
 
+#include "kernels/hash.hpp"
 #include "reference/channel_in.hpp"
-#include "reference/hash.hpp"
 #include "reference/mp.hpp"
 #include "reference/share_time.hpp"
 

@@ -41,7 +41,7 @@ void verified(CaseContext& c, CaseRecord& row) {
   CaseErrors& errors = c.errors;
   const bool judged = c.reference && !c.outcome.nonfinite;
   for (ErrorReport* report : {&errors.h, &errors.du, &errors.da, &errors.dh0, &errors.end_to_end.du, &errors.end_to_end.da, &errors.end_to_end.dh0}) {
-    if (!judged) report->null_reason = c.outcome.nonfinite ? "the output is not finite" : "no reference was asked for";
+    if (!judged) report->null_reason = c.outcome.nonfinite ? "the output is not finite" : "no reference";
   }
   const auto channel = [&](std::string_view tensor, std::int64_t b, std::int64_t d) { return c.op.channel(problem, c.machine, c.tensors, tensor, b, d); };
   if (problem.pass != "backward") {

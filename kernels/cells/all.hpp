@@ -27,6 +27,7 @@ template <class Cell>
 inline constexpr bool is_scan = kStoredWeights<Cell> == 0;
 using AllStorages = TypeList<float, double, Bf16, F16>;
 
+#ifndef __CUDACC_RTC__
 namespace detail {
 template <class... Lists, class F>
 void with_one_of(std::string_view name, F&& f) {
@@ -51,5 +52,6 @@ template <class F>
 void with_recurrence(std::string_view name, F&& f) {
   detail::with_one_of<AllCells, AllScans>(name, f);
 }
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn

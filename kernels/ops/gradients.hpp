@@ -93,6 +93,7 @@ PRNN_HD double judge_weight(const Layout<Cell>& at, const GradientTerms* terms, 
   return is_finite(bound) || bound != bound ? gradient_ratio<C>(da[at.a(k, d)], sum.value(), bound) : 0;
 }
 
+#ifndef __CUDACC_RTC__
 /// f.template operator()<approximate>(): whether the gates that the bounds know of are; double has no approximate ones.
 template <class T, class F>
 void with_gate_error(const Problem& p, F&& f) {
@@ -101,5 +102,6 @@ void with_gate_error(const Problem& p, F&& f) {
   }
   f.template operator()<false>();
 }
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn

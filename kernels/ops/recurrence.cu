@@ -24,7 +24,9 @@ PRNN_KERNEL draw_kernel(DrawArguments args, DrawStream stream, int components, s
 template <template <class> class PointersOf>
 class AnyStorage {
  public:
+#ifndef __CUDACC_RTC__
   AnyStorage(Storage storage, const Tensors& t) : storage_(storage), f32_(t), f64_(t), bf16_(t), f16_(t) {}
+#endif
 
   /// f(pointers) of the problem's storage type.
   template <class F>
@@ -74,6 +76,7 @@ PRNN_KERNEL gather_kernel(const T* data, std::int64_t first_row, std::int64_t ro
   for (std::int64_t r = block_index() * thread_count() + thread_index(); r < rows; r += block_count() * thread_count()) column[r] = to_compute(data[(first_row + r) * hidden + d]);
 }
 
+#ifndef __CUDACC_RTC__
 template <class Cell, class T>
 void draw_tensors(const Problem& p, const DrawArguments& args, Machine& machine, const Tensors& t) {
   for_each_drawn<Cell, T>(p, t, [&]<class Element>(Element* out, DrawStream stream, int components, std::int64_t count) {
@@ -96,6 +99,7 @@ double state_ratio(const Problem& p, Machine& machine, const Tensors& t) {
   machine.download(&ratio, worst.data(), sizeof ratio);
   return ratio;
 }
+#endif  // __CUDACC_RTC__
 
 /// Largest ratios of du, da and dh0, in this order, at worst [3].
 template <class Cell, bool kApproximate>
@@ -117,6 +121,8 @@ PRNN_KERNEL judge_weights_kernel(Layout<Cell> at, AnyStorage<BackwardTensors> te
   const double ratio = tensors.visit([&](const auto& t) { return judge_weight<Cell>(at, terms, t.da, int(i / at.hidden), i % at.hidden); });
   if (!(ratio <= 0)) atomic_max_magnitude(worst + 1, ratio);
 }
+
+#ifndef __CUDACC_RTC__
 
 template <class Cell>
 LocalRatios gradient_ratios(const Problem& p, Machine& machine, const Tensors& t) {
@@ -161,5 +167,7 @@ std::vector<double> gather_column(const Problem& p, const Tensors::Item& item, s
   });
   return true;
 }();
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

@@ -15,6 +15,8 @@
 
 namespace prnn {
 
+#ifndef __CUDACC_RTC__
+
 /// Cell steps below which one host thread does them: waking a team costs more, far more where the cores are shared.
 inline constexpr std::int64_t kStepsWorthThreads = 1 << 15;
 
@@ -42,6 +44,8 @@ ChannelGradients draw_gradients(const Problem&, std::int64_t b, std::int64_t d);
 
 /// G of the tensor grad_h of a cell with `states` components; 0: there is none.
 inline int grad_components(const Problem& p, int states) { return p.grad == "squares" ? 0 : p.grad == "output" ? 1 : states; }
+
+#endif  // __CUDACC_RTC__
 
 /// What an element of a drawn tensor is made from; plain values, so that a kernel takes it as an argument.
 struct DrawArguments {
@@ -95,8 +99,10 @@ struct RecurrenceTensors {
   T* h;                    // [B, L, kState, D]
   compute_t<T>* last;      // [B, kState, D]
 
+#ifndef __CUDACC_RTC__
   explicit RecurrenceTensors(const Tensors& t)
       : u(t.data<T>("u")), a(t.find("a") ? t.data<T>("a") : nullptr), h0(t.data<compute_t<T>>("h0")), h(t.data<T>("h")), last(t.data<compute_t<T>>("last")) {}
+#endif
 };
 
 /// Pointers of one backward pass; edges and da are in compute type. h is the forward pass's as stored, an exact input.
@@ -116,6 +122,7 @@ struct BackwardTensors {
   int grad_components;            // G; squares: kState
   bool squares;                   // the loss is |h|^2
 
+#ifndef __CUDACC_RTC__
   explicit BackwardTensors(const Tensors& t)
       : u(t.data<T>("u")),
         a(t.data<T>("a")),
@@ -128,6 +135,7 @@ struct BackwardTensors {
         dh0(t.data<compute_t<T>>("dh0")),
         grad_components(int(t.at(loss_tensor(t)).spec.shape[2])),
         squares(grad_h == h) {}
+#endif
 
   /// Offset of component kState - G + k of step l in grad_h.
   template <class Cell>
@@ -137,8 +145,10 @@ struct BackwardTensors {
   /// 1, or 2 where grad_h is h; the product is exact but for overflow.
   PRNN_HD compute_t<T> grad_factor() const { return compute_t<T>(squares ? PRNN_FAULT(53, 2, 1) : 1); }
 
+#ifndef __CUDACC_RTC__
  private:
   static const char* loss_tensor(const Tensors& t) { return t.find("grad_h") ? "grad_h" : "h"; }
+#endif
 };
 
 /// What step l (0-based) of channel (b, d) is differentiated at: h_{l-1} as stored [kState], a [kWeights], u_l [kInputs]; in X, exact.
@@ -239,6 +249,8 @@ PRNN_HD double scan_ratio(const Layout<Scan>& at, const RecurrenceTensors<T>& t,
   return worst;
 }
 
+#ifndef __CUDACC_RTC__
+
 /// Stated error of one gate, as a problem's storage type and `gates` have it.
 inline double gate_error(Storage storage, std::string_view gates) {
   return gates == "approx" ? kApproxGateError : compute_storage(storage) == Storage::f64 ? gate_error_v<double> : gate_error_v<float>;
@@ -274,5 +286,7 @@ void for_each_drawn(const Problem& p, const Tensors& t, F&& fill) {
   if (G > 0) fill(t.data<T>("grad_h"), DrawStream::gradient, G, at.position(p.batch, 0, 0) * G);
   fill(t.data<compute_t<T>>("grad_last"), DrawStream::last_gradient, Cell::kState, edges);
 }
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn

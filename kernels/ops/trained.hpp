@@ -11,6 +11,8 @@ namespace prnn {
 
 inline constexpr int kTrainedBytes = 128;  // a byte is taken modulo this: the text is ASCII
 
+#ifndef __CUDACC_RTC__
+
 struct TrainedModel {
   std::int64_t channels = 0;
   std::vector<double> inputs;   // [kTrainedBytes, kInputs, channels]
@@ -25,5 +27,7 @@ std::string_view trained_text(std::string_view cell);
 /// Reads what train.py writes: "cell NAME", then sections "embedding 128 E", "projection E I D", "bias I D", "weights W D", each followed by its numbers, in f32.
 /// Throws BadInput, saying which section is not as expected.
 TrainedModel parse_trained(std::string_view text, std::string_view cell, std::int64_t inputs, std::int64_t weights);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn

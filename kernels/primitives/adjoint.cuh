@@ -11,9 +11,11 @@
 
 namespace prnn::PRNN_BACKEND {
 
+#ifndef __CUDACC_RTC__
 /// Host: enqueues sums [B, weights] of each batch entry -> da [weights], a thread an element, in the order of the batch.
 void combine_batch_on(std::int64_t batch, std::int64_t weights, const CompensatedSum<float>* sums, bool accumulate, float* da, void* stream);
 void combine_batch_on(std::int64_t batch, std::int64_t weights, const CompensatedSum<double>* sums, bool accumulate, double* da, void* stream);
+#endif
 
 /// Positions of gradients count steps from the end: the smallest is where the pass first met NaN. Among steps `from` down to `to`, or `to`.
 template <class Cell, class T>
@@ -30,6 +32,7 @@ PRNN_DEVICE void report_first_nan_gradient(const Layout<Cell>& at, const T* du, 
   if (bad) atomic_min(slot, first_nan_gradient(at, du, place, at.seq_len - 1, 0));
 }
 
+#ifndef __CUDACC_RTC__
 /// (b, l, d) of such a position; none for kNowhere. Host.
 template <class Cell>
 std::optional<std::array<std::int64_t, 3>> place_of_gradient(const Layout<Cell>& at, std::int64_t position) {
@@ -94,5 +97,6 @@ class SequentialBackwardRun : public Run {
   const Buffer sums_;       // [B, kWeights, D] CompensatedSum<C>
   const Buffer nonfinite_;  // [blocks] int64
 };
+#endif
 
 }  // namespace prnn::PRNN_BACKEND

@@ -95,6 +95,7 @@ PRNN_DEVICE void report_first_nonfinite(const Layout<Cell>& at, const H& h, bool
   if (bad) atomic_min(slot, first_nonfinite(at, h, place, 0, at.seq_len));
 }
 
+#ifndef __CUDACC_RTC__
 /// (b, l, d) of a position; none for kNowhere. Host.
 template <class Cell>
 std::optional<std::array<std::int64_t, 3>> place_of(const Layout<Cell>& at, std::int64_t position) {
@@ -102,5 +103,6 @@ std::optional<std::array<std::int64_t, 3>> place_of(const Layout<Cell>& at, std:
   const std::int64_t row = position / at.hidden;
   return std::array<std::int64_t, 3>{row / at.seq_len, row % at.seq_len, position % at.hidden};
 }
+#endif
 
 }  // namespace prnn::PRNN_BACKEND

@@ -12,16 +12,18 @@
 
 #else
 
-#include <cuda.h>
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#ifndef __CUDACC_RTC__  // compiled at run time (kernels/runtime/): no header of CUDA, and no host's side
 #include <cuda_runtime.h>
 
-#include "kernels/primitives/cuda_check.hpp"
 #include "kernels/primitives/graph.cuh"
+#endif
 
 #define PRNN_BACKEND cuda
+#ifdef __CUDACC_RTC__
+#define PRNN_KERNEL __global__ void  // seen by the one who loads it
+#else
 #define PRNN_KERNEL static __global__ void
+#endif
 #define PRNN_DEVICE __device__ __forceinline__
 #define PRNN_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define PRNN_GRID_CONSTANT __grid_constant__
@@ -81,7 +83,11 @@ PRNN_DEVICE void warp_barrier() { __syncwarp(); }
 PRNN_DEVICE float widen(float x) { return x; }
 PRNN_DEVICE double widen(double x) { return x; }
 PRNN_DEVICE float widen(Bf16 x) { return __uint_as_float(std::uint32_t(x.bits) << 16); }
-PRNN_DEVICE float widen(F16 x) { return __half2float(__ushort_as_half(x.bits)); }
+PRNN_DEVICE float widen(F16 x) {
+  float y;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
+  return y;
+}
 /// Read-only data as stored.
 PRNN_DEVICE float load_stored(const float* p) { return __ldg(p); }
 PRNN_DEVICE double load_stored(const double* p) { return __ldg(p); }
@@ -93,8 +99,39 @@ PRNN_DEVICE compute_t<T> load(const T* p) {
   return widen(load_stored(p));
 }
 namespace detail {
-PRNN_DEVICE std::uint16_t bf16_bits(float x) { return __bfloat16_as_ushort(__float2bfloat16_rn(x)); }
-PRNN_DEVICE std::uint16_t f16_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
+PRNN_DEVICE std::uint16_t bf16_bits(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  return to_bf16(x).bits;
+#else
+  std::uint16_t bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+#endif
+}
+PRNN_DEVICE std::uint16_t f16_bits(float x) {
+  std::uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+}
+/// Both in a word, the first in its low half.
+PRNN_DEVICE unsigned word_of(Bf16, float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  return bf16_bits(low) | unsigned(bf16_bits(high)) << 16;
+#else
+  unsigned word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+#endif
+}
+PRNN_DEVICE unsigned word_of(F16, float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  return f16_bits(low) | unsigned(f16_bits(high)) << 16;
+#else
+  unsigned word;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+#endif
+}
 }  // namespace detail
 /// Compute -> storage, one rounding.
 PRNN_DEVICE void store(float* p, float x) { *p = x; }
@@ -107,8 +144,10 @@ PRNN_DEVICE void store_streaming(double* p, double x) { __stcs(p, x); }
 PRNN_DEVICE void store_streaming(Bf16* p, float x) { __stcs(&p->bits, detail::bf16_bits(x)); }
 PRNN_DEVICE void store_streaming(F16* p, float x) { __stcs(&p->bits, detail::f16_bits(x)); }
 /// p[0] = x, p[1] = y, p at a whole word.
-PRNN_DEVICE void store_pair_streaming(Bf16* p, float x, float y) { __stcs(reinterpret_cast<__nv_bfloat162*>(p), __floats2bfloat162_rn(x, y)); }
-PRNN_DEVICE void store_pair_streaming(F16* p, float x, float y) { __stcs(reinterpret_cast<__half2*>(p), __floats2half2_rn(x, y)); }
+template <class T>
+PRNN_DEVICE void store_pair_streaming(T* p, float x, float y) {
+  __stcs(reinterpret_cast<unsigned*>(p), detail::word_of(T{}, x, y));
+}
 
 // --- asynchronous copies to shared memory -----------------------------------------------------------------------------
 /// *shared = *global, of 2, 4, 8 or 16 bytes, landed after wait_copies. 2 bytes cannot be copied asynchronously: they have landed at once.
@@ -138,7 +177,7 @@ struct alignas(8) PhaseBarrier {
 };
 /// Matrices [count, rows, columns] in global memory, and how large their tiles are. A kernel takes it as `PRNN_GRID_CONSTANT const TileMap`.
 struct TileMap {
-  CUtensorMap map;
+  alignas(64) unsigned char map[128];  // a CUtensorMap
   int tile_bytes;
 };
 namespace detail {
@@ -214,28 +253,6 @@ PRNN_DEVICE void wait_phase(PhaseBarrier* barrier, int parity) {
                  : "memory");
   while (!ended);
 #endif
-}
-/// Host. Tiles [tile_rows, tile_columns] of matrices [count, rows, columns] of numbers as stored; each at most 256; rows of a multiple of 16 bytes from a
-/// multiple of 16.
-template <class T>
-TileMap tile_map(const T* matrices, std::int64_t count, std::int64_t rows, std::int64_t columns, int tile_rows, int tile_columns) {
-  static const auto encode = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found;
-    PRNN_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found));
-    if (found != cudaDriverEntryPointSuccess) throw DeviceError("the driver has no cuTensorMapEncodeTiled");
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  }();
-  constexpr CUtensorMapDataType kType = sizeof(T) == 8 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT64 : sizeof(T) == 4 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_UINT16;
-  const cuuint64_t extents[] = {cuuint64_t(columns), cuuint64_t(rows), cuuint64_t(count)}, pitch[] = {extents[0] * sizeof(T), extents[0] * extents[1] * sizeof(T)};
-  const cuuint32_t tile[] = {cuuint32_t(tile_columns), cuuint32_t(tile_rows), 1}, every[] = {1, 1, 1};
-  TileMap result{.map = {}, .tile_bytes = tile_rows * tile_columns * int(sizeof(T))};
-  const CUresult code = encode(&result.map, kType, 3, const_cast<T*>(matrices), extents, pitch, tile, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
-                               CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (code != CUDA_SUCCESS)
-    throw DeviceError("tiles of " + std::to_string(tile_rows) + " x " + std::to_string(tile_columns) + " of " + std::to_string(count) + " matrices of " + std::to_string(rows) +
-                      " x " + std::to_string(columns) + ": cuTensorMapEncodeTiled returned " + std::to_string(int(code)));
-  return result;
 }
 
 // --- atomics on global memory -----------------------------------------------------------------------------------------
@@ -341,70 +358,10 @@ PRNN_DEVICE T load_from_cluster(const T* p, int rank) {
 #endif
 }
 
-// --- launches ---------------------------------------------------------------------------------------------------------
-namespace detail {
-inline void refuse(const char* what, std::int64_t value, std::int64_t least, std::int64_t most) {
-  if (value >= least && value <= most) return;
-  throw DeviceError("a launch with " + std::to_string(value) + " " + what + ", not " + std::to_string(least) + " to " + std::to_string(most));
-}
-template <class Kernel>
-void allow_shared_memory(Kernel* kernel, std::int64_t bytes) {
-  if (bytes > 48 * 1024) PRNN_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)));
-}
-}  // namespace detail
-/// Enqueues kernel<<<blocks, threads, shared_bytes, stream>>>(args...); throws DeviceError if it cannot be launched.
-template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), std::int64_t blocks, int threads, std::int64_t shared_bytes, void* stream, Arguments... args) {
-  detail::refuse("blocks", blocks, 1, 2147483647);  // the cast below would wrap
-  detail::allow_shared_memory(kernel, shared_bytes);
-  kernel<<<unsigned(blocks), unsigned(threads), std::size_t(shared_bytes), static_cast<cudaStream_t>(stream)>>>(Parameters(args)...);
-  PRNN_CUDA(cudaGetLastError());
-}
-/// Blocks of this kernel that the GPU holds at once: a launch of Team::grid may not have more.
-template <class... Parameters>
-std::int64_t resident_blocks(void (*kernel)(Parameters...), int threads, std::int64_t shared_bytes) {
-  detail::allow_shared_memory(kernel, shared_bytes);
-  int device = 0, multiprocessors = 0, blocks = 0;
-  PRNN_CUDA(cudaGetDevice(&device));
-  PRNN_CUDA(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device));
-  PRNN_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, std::size_t(shared_bytes)));
-  return std::int64_t(blocks) * multiprocessors;
-}
-/// As launch(); every team_blocks consecutive blocks are a team, and blocks is a multiple of it.
-template <class... Parameters, class... Arguments>
-void launch_team(Team team, int team_blocks, void (*kernel)(Parameters...), std::int64_t blocks, int threads, std::int64_t shared_bytes, void* stream, Arguments... args) {
-  detail::refuse("blocks", blocks, 1, 2147483647);
-  detail::refuse("blocks a team", team_blocks, 1, team == Team::block ? 1 : team == Team::cluster ? 16 : 2147483647);
-  if (blocks % team_blocks) throw DeviceError("a launch with " + std::to_string(blocks) + " blocks in teams of " + std::to_string(team_blocks));
-  if (team == Team::block) return launch(kernel, blocks, threads, shared_bytes, stream, args...);
-  cudaLaunchAttribute attribute{};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(unsigned(blocks));
-  config.blockDim = dim3(unsigned(threads));
-  config.dynamicSmemBytes = std::size_t(shared_bytes);
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  if (team == Team::cluster) {
-    detail::allow_shared_memory(kernel, shared_bytes);
-    if (team_blocks > 8) PRNN_CUDA(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim = {unsigned(team_blocks), 1, 1};
-    int clusters = 0;  // asked for, because the error of the launch itself names no numbers
-    PRNN_CUDA(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config));
-    if (clusters < 1)
-      throw DeviceError("a launch with clusters of " + std::to_string(team_blocks) + " blocks with " + std::to_string(threads) + " threads and " + std::to_string(shared_bytes) +
-                        " bytes of shared memory each: the GPU holds none");
-  } else {
-    attribute.id = cudaLaunchAttributeCooperative;
-    attribute.val.cooperative = 1;
-    detail::refuse("blocks that run together", blocks, 1, resident_blocks(kernel, threads, shared_bytes));
-  }
-  PRNN_CUDA(cudaLaunchKernelEx(&config, kernel, Parameters(args)...));
-}
-/// bytes of `byte` from p on, enqueued.
-inline void fill_async(void* p, int byte, std::int64_t bytes, void* stream) { PRNN_CUDA(cudaMemsetAsync(p, byte, std::size_t(bytes), static_cast<cudaStream_t>(stream))); }
-
 }  // namespace prnn::cuda
+
+#ifndef __CUDACC_RTC__
+#include "kernels/primitives/launch.cuh"
+#endif
 
 #endif

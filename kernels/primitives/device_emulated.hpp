@@ -11,6 +11,7 @@
 #include "kernels/api.hpp"
 #include "kernels/cells/scalar.hpp"
 #include "kernels/primitives/accesses_emulated.hpp"
+#include "kernels/runtime/variant.hpp"
 
 #define PRNN_BACKEND emulated
 #define PRNN_KERNEL static void
@@ -309,6 +310,12 @@ PRNN_DOOR T load_from_cluster(const T* p, int rank) {
 }
 
 // --- launches ---------------------------------------------------------------------------------------------------------
+/// The kernel; the emulated GPU has those alone that were compiled with the program.
+template <class Function>
+Function* ready(const Variant<Function>& variant, const Machine&) {
+  if (!variant.ahead) throw DeviceError(variant.source.expression + " is not compiled with the program");
+  return variant.ahead;
+}
 /// Runs kernel on blocks x threads; throws DeviceError for a launch a GPU would refuse, for a wait that could never end, and passes on
 /// whatever the kernel throws.
 template <class... Parameters, class... Arguments>

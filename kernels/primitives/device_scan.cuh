@@ -13,6 +13,7 @@ namespace prnn::PRNN_BACKEND {
 template <class C, int K>
 using Element = Segmented<Affine<C, K>>;
 
+#ifndef __CUDACC_RTC__
 /// In place. C: float or double, K: 1 or 2.
 template <class C, int K>
 struct DeviceScan {
@@ -24,6 +25,7 @@ struct DeviceScan {
   static constexpr int kLaunches = 1;
 #endif
 };
+#endif
 
 // A transposing block: 32 channels x 8 rows of threads, 16 steps of each channel.
 inline constexpr int kTileChannels = 32, kTileSteps = 16, kTileRows = 8;

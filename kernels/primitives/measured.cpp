@@ -12,6 +12,7 @@
 
 #include "kernels/cells/all.hpp"
 #include "kernels/fault.hpp"
+#include "kernels/primitives/policy.hpp"
 
 namespace prnn {
 namespace {
@@ -173,14 +174,21 @@ std::vector<Column> columns_of(const std::vector<MeasuredPoint>& points) {
 
 // --- choice --------------------------------------------------------------------------------------------------------------
 
-/// The architecture of a device and its GPU: of those it could be with times of the pass, the nearest, then the first; null where the table has none.
-const MeasuredTable::Architecture* nearest(const MeasuredTable& table, std::string_view pass, std::string_view device, const std::optional<GpuInfo>& gpu) {
+/// Whether a line is of the problem's op and pass: scans and cells have nothing in common.
+bool is_of(const MeasuredTable::Line& line, const Problem& p) {
+  bool of_scan = false;
+  AllScans::for_each([&]<class Scan>() { of_scan = of_scan || line.cell == Scan::name; });
+  return line.pass == p.pass && of_scan == (p.op == "reduction");
+}
+
+/// The architecture of a device and its GPU: of those it could be with times of the problem's op and pass, the nearest, then the first; null where the table has none.
+const MeasuredTable::Architecture* nearest(const MeasuredTable& table, const Problem& p, std::string_view device, const std::optional<GpuInfo>& gpu) {
   const MeasuredTable::Architecture* best = nullptr;
   int least = 0;
   for (const auto& architecture : table.architectures) {
     const std::optional<int> sm = compute_capability(architecture.name);
     if (sm.has_value() == (device == "cpu")) continue;
-    if (std::none_of(table.lines.begin(), table.lines.end(), [&](const auto& line) { return line.pass == pass && line.architecture == architecture.name; })) continue;
+    if (std::none_of(table.lines.begin(), table.lines.end(), [&](const auto& line) { return is_of(line, p) && line.architecture == architecture.name; })) continue;
     const int distance = sm && gpu ? std::abs(*sm - gpu->sm) : 0;
     if (!best || distance < least) best = &architecture, least = distance;
   }
@@ -205,12 +213,22 @@ bool has_whole_words(std::int64_t hidden, Storage storage) { return hidden * siz
 
 Storage other_of_its_size(Storage storage) { return storage == Storage::f16 ? Storage::bf16 : storage == Storage::bf16 ? Storage::f16 : storage; }
 
-std::string stand_in(const std::string& cell) {
-  bool is_scalar = true;
+int state_of(const std::string& cell) {
+  int state = 1;
   AllCells::for_each([&]<class Cell>() {
-    if (cell == Cell::name) is_scalar = Cell::kState == 1;
+    if (cell == Cell::name) state = Cell::kState;
   });
-  return is_scalar ? "gru_diag" : "lstm_cifg_diag";
+  return state;
+}
+
+std::string stand_in(const std::string& cell) { return state_of(cell) == 1 ? "gru_diag" : "lstm_cifg_diag"; }
+
+/// The length whose time a candidate takes for a problem.
+std::int64_t computed_steps(const Candidate& candidate, const Problem& p, std::string_view device) {
+  if (candidate.solver != "newton_fused" || device == "cpu") return p.seq_len;
+  Problem overridden = p;
+  overridden.policy.insert(candidate.overrides.begin(), candidate.overrides.end());
+  return newton_computed_steps(overridden, state_of(p.cell));
 }
 
 }  // namespace
@@ -262,11 +280,11 @@ double predicted_time(const std::vector<MeasuredPoint>& points, double channels,
 }
 
 std::vector<Prediction> ranked(const MeasuredTable& table, const Problem& p, std::string_view device, const std::optional<GpuInfo>& gpu) {
-  const MeasuredTable::Architecture* architecture = nearest(table, p.pass, device, gpu);
+  const MeasuredTable::Architecture* architecture = nearest(table, p, device, gpu);
   if (!architecture) return {};
   Lines lines;
   for (const MeasuredTable::Line& line : table.lines) {
-    if (line.pass == p.pass && line.architecture == architecture->name) lines.push_back(&line);
+    if (is_of(line, p) && line.architecture == architecture->name) lines.push_back(&line);
   }
   lines = narrowed(lines, &MeasuredTable::Line::cell, {p.cell, stand_in(p.cell)});
   lines = narrowed(lines, &MeasuredTable::Line::storage, {p.storage, other_of_its_size(p.storage), Storage::f32});
@@ -289,8 +307,10 @@ std::vector<Prediction> ranked(const MeasuredTable& table, const Problem& p, std
     points[at].push_back({std::log2(double(line->batch) * double(line->hidden)), std::log2(double(line->seq_len)), std::log2(line->time_us)});
   }
   std::vector<Prediction> predictions;
-  for (std::size_t i = 0; i < candidates.size(); ++i)
-    predictions.push_back({candidates[i], std::exp2(predicted_time(points[i], std::log2(channels), std::log2(double(p.seq_len))))});
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    const double seq_len = std::log2(double(computed_steps(candidates[i], p, device)));
+    predictions.push_back({candidates[i], std::exp2(predicted_time(points[i], std::log2(channels), seq_len))});
+  }
   std::stable_sort(predictions.begin(), predictions.end(), [](const Prediction& a, const Prediction& b) { return a.time_us < b.time_us; });
   return predictions;
 }

@@ -5,7 +5,7 @@
 //   # a comment
 //   architecture sm_90 132 NVIDIA H200   name (cpu or sm_N), multiprocessors (cpu: cores), whose times they are
 //   sm_90 forward gru_diag f32 exact 8 1024 512 shooting overlap=40 27.1
-//     architecture, pass (forward or backward), cell, storage, gates, batch, hidden, seq_len, candidate, microseconds
+//     architecture, pass (forward or backward), cell (of op reduction: diag or 2x2), storage, gates, batch, hidden, seq_len, candidate, microseconds
 // A candidate is a solver and the policy overrides that it was measured with, if any. Times of pass backward are those where grad is all: the other
 // losses save every solver the same bytes.
 #pragma once
@@ -62,7 +62,8 @@ struct Prediction {
 };
 
 /// Every candidate for a problem, forward or backward, on a device (cpu; cuda and emulated are GPUs), the fastest first; of equals, the table's first.
-/// The times are those of its pass, of the nearest architecture that has any. Of a GPU with other multiprocessors than its: at as many channels a multiprocessor.
+/// The times are those of its op and pass, of the nearest architecture that has any; newton_fused on a GPU takes that of the whole tiles that a sequence
+/// needs. Of a GPU with other multiprocessors than its: at as many channels a multiprocessor.
 /// What the table does not know is taken for what is like it: a cell for gru_diag or (more state components) lstm_cifg_diag, a storage type for
 /// the other of its size or f32, gates for exact, rows of whole 16-byte words for others; where it lacks these too, for anything it has. Rows of no
 /// whole words with fewer channels than it has such, too, are taken for whole ones: how many channels there are matters more.

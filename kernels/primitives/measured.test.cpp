@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cells/scalar.hpp"
+#include "kernels/primitives/policy.hpp"
 
 namespace prnn {
 namespace {
@@ -199,6 +200,21 @@ TEST(Ranked, TakesTheFirstOfEquals) {
   }
 }
 
+TEST(Ranked, GivesNewtonFusedOnAGpuTheTimeOfItsWholeTiles) {
+  const Problem p = problem(13, 94, 281);
+  const std::int64_t computed = newton_computed_steps(p, 1);
+  ASSERT_GT(computed, p.seq_len);
+  ASSERT_EQ(computed % 16, 0);
+  const auto time_us = [](const std::string& solver, const Problem& at, const char* device) {  // a microsecond a step
+    const std::string architecture = std::string(device) == "cpu" ? "cpu" : "sm_90", head = architecture + " forward gru_diag f32 exact 13 94 ";
+    return ranked(parse_measured("architecture " + architecture + " 132\n" + head + "16 " + solver + " 16\n" + head + "4096 " + solver + " 4096\n"), at, device, {}).at(0).time_us;
+  };
+  EXPECT_NEAR(time_us("newton_fused", p, "cuda"), double(computed), time_rounding(double(computed)));
+  EXPECT_NEAR(time_us("newton_fused threads=32", p, "cuda"), double(ceil_div(p.seq_len, 16) * 16), time_rounding(281)) << "4 slots of 4 steps";
+  EXPECT_NEAR(time_us("shooting", p, "cuda"), 281, time_rounding(281));
+  EXPECT_NEAR(time_us("newton_fused", p, "cpu"), 281, time_rounding(281));
+}
+
 TEST(Ranked, TellsOverridesApart) {
   const std::vector<Prediction> list = ranked(parse_measured("architecture cpu 2\ncpu forward gru_diag f32 exact 1 64 16 s overlap=1 9\ncpu forward gru_diag f32 exact 1 64 16 s "
                                                              "overlap=2 7\ncpu forward gru_diag f32 exact 1 64 16 s 8\n"),
@@ -258,6 +274,21 @@ TEST(Ranked, TakesTimesOfThePassAlone) {
   p.pass = "forward";
   EXPECT_EQ(fastest(text, p, "cpu"), "z");
   EXPECT_EQ(fastest(text, p, "cuda", gpu(90, 132)), "nine");
+}
+
+TEST(Ranked, KeepsScansAndCellsApart) {
+  const std::string scans = "architecture sm_90 132\nsm_90 forward diag f32 exact 1 1 1 narrow 1\nsm_90 forward 2x2 f32 exact 1 1 1 wide 1\n";
+  const std::string cells = "sm_90 forward gru_diag f32 exact 1 1 1 gru 1\nsm_90 forward lstm_cifg_diag f32 exact 1 1 1 lstm 1\n";
+  Problem p = problem(1, 1, 1);
+  p.op = "reduction", p.cell = "diag";
+  EXPECT_EQ(fastest(scans + cells, p), "narrow");
+  p.cell = "2x2", p.storage = Storage::bf16;
+  EXPECT_EQ(fastest(scans + cells, p), "wide");
+  EXPECT_EQ(fastest("architecture sm_90 132\nsm_90 forward diag f32 exact 1 1 1 narrow 1\n" + cells, p), "narrow") << "one that is like it";
+  EXPECT_EQ(fastest("architecture sm_90 132\n" + cells, p), "") << "no times of scans";
+  EXPECT_EQ(fastest(scans, problem(1, 1, 1)), "") << "no times of cells";
+  EXPECT_EQ(fastest("architecture sm_70 80\nsm_70 forward diag f32 exact 1 1 1 seven 1\n" + scans.substr(0, 23) + cells, p, "cuda", gpu(90, 132)), "seven")
+      << "the nearest architecture that has times of scans";
 }
 
 TEST(Ranked, TakesWhatItDoesNotKnowForWhatIsLikeIt) {
@@ -366,6 +397,7 @@ TEST(ShippedTable, NamesOnlyWhatExistsAndIsAccepted) {
     const std::string device = line.architecture == "cpu" ? "cpu" : "emulated";
     measured.insert(device + " " + line.pass);
     Problem p = problem(line.batch, line.hidden, line.seq_len);
+    p.op = line.cell == "diag" || line.cell == "2x2" ? "reduction" : "recurrence";
     p.pass = line.pass, p.cell = line.cell, p.storage = line.storage, p.gates = line.gates, p.policy = line.candidate.overrides;
     const Solver* solver = find_solver(line.candidate.solver, device, p);
     ASSERT_TRUE(solver) << line.candidate.solver << " " << line.pass << " " << line.cell << " on " << device;

@@ -60,7 +60,7 @@ constexpr int shooting_prefetch(std::int64_t channels, std::int64_t seq_len, std
   return storage_bytes == 8 ? kMostPrefetch<double> : channels * seq_len >= 1 << 24 ? 16 : kMostPrefetch<float>;
 }
 
-/// prefetch exists as compiled code: 16 where it gains, f32 and states of two components. (A GRU in bf16 computes: 16 steps cost it 1 to 5 %.)
+/// prefetch is compiled with the program: 16 where it gains, f32 and states of two components. (A GRU in bf16 computes: 16 steps cost it 1 to 5 %.)
 constexpr bool shooting_has_prefetch(std::int64_t steps, int state, std::int64_t storage_bytes) {
   return steps == (storage_bytes == 8 ? kMostPrefetch<double> : kMostPrefetch<float>) || (steps == 16 && (storage_bytes == 4 || (storage_bytes == 2 && state >= 2)));
 }
@@ -91,9 +91,11 @@ constexpr FusedPolicy fused_policy(std::int64_t batch, std::int64_t hidden, std:
 struct ShootingPolicy {
   int segments, overlap, channels_a_block, blocks_a_team, prefetch;
   bool operator==(const ShootingPolicy&) const = default;
+#ifndef __CUDACC_RTC__
   Policy printed() const {
     return {{"segments", segments}, {"overlap", overlap}, {"channels_a_block", channels_a_block}, {"blocks_a_team", blocks_a_team}, {"prefetch", prefetch}};
   }
+#endif
 };
 
 inline constexpr int kMostShootingThreads = 256;
@@ -140,9 +142,6 @@ struct NewtonPolicy {
 
 /// Channels a block: a power of two; at most 16, so that a warp holds two time-threads.
 inline constexpr int kMostChannelsABlock = 16;
-
-/// steps_a_thread exists as compiled code: {1, 2, 4} for f32, {2} for the others.
-constexpr bool newton_has_steps(std::int64_t steps, std::int64_t storage_bytes) { return steps == 2 || (storage_bytes == 4 && (steps == 1 || steps == 4)); }
 
 /// Threads a block at most: double and two-component states need more than the 64 registers a thread that 1024 of them leave.
 constexpr int newton_most_threads(int state, std::int64_t compute_bytes) { return compute_bytes == 8 || state >= 2 ? 512 : 1024; }
@@ -206,55 +205,79 @@ struct AdjointShootingPolicy {
 };
 
 /// A block for every multiprocessor, stretches that are longer than what they overlap, and in short sequences no more of them than a cluster has blocks.
-/// Clusters of four and more leave some multiprocessors of each of the machine's parts without one: three quarters. Measured on an H200.
-constexpr AdjointShootingPolicy adjoint_shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, std::int64_t storage_bytes) {
+/// Clusters of three and more leave some multiprocessors of each of the machine's parts without one: three quarters. One stretch is reduction. Measured on an H200.
+constexpr AdjointShootingPolicy adjoint_shooting_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes) {
   const int panel = reduction_panel(storage_bytes), overlap = shooting_overlap(batch * hidden, seq_len, storage_bytes);
   const std::int64_t teams = batch * ceil_div(hidden, panel), all = std::max<std::int64_t>(kMultiprocessors / teams, 1);
+  const std::int64_t resident = all >= 3 && all <= kMostClusterBlocks ? all * 3 / 4 : all;
   const std::int64_t longest = std::min<std::int64_t>(seq_len / 64, seq_len < 4096 ? kMostClusterBlocks : seq_len < 16384 ? 32 : 64);
-  return {{512, panel}, {int(std::clamp<std::int64_t>(longest, 1, all >= 4 && all <= kMostClusterBlocks ? all * 3 / 4 : all)), overlap}};
+  const int segments = int(std::clamp<std::int64_t>(longest, 1, resident));
+  if (segments == 1) return {reduction_policy(batch, hidden, state, storage_bytes), {segments, overlap}};
+  return {{512, panel}, {segments, overlap}};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Chained scan (op reduction): a block holds channels_a_block channels x the slots of a tile x kChainedSteps steps; the tiles of a team of blocks see each other
+// Chained scan (op reduction): a tile is channels_a_block channels x slots of steps_a_thread steps; the tiles of a team see each other
 
 struct ChainedPolicy {
-  int threads, channels_a_block, blocks_a_team;
+  int threads, channels_a_block, steps_a_thread, tiles_a_team, stages;
+  constexpr int tile() const { return threads / channels_a_block * steps_a_thread; }
   bool operator==(const ChainedPolicy&) const = default;
 };
 
-inline constexpr int kMostChainedThreads = 256, kMostChainedChannels = 256;
-/// Steps a thread: their maps stay in registers, so that memory is read once; 80 registers leave every multiprocessor 768 threads, 96 KiB under way.
-PRNN_HD constexpr int chained_steps(int state, std::int64_t storage_bytes) {
-  if (storage_bytes == 8) return state >= 2 ? 2 : 8;
-  return state >= 2 ? 4 : 16;
+inline constexpr int kMostChainedThreads = 512, kMostChainedChannels = 256, kMostChainedSteps = 64, kMostChainedTeam = 1024;
+/// Tiles in a block's shared memory, at most: one that is computed, the others on their way.
+inline constexpr int kMostChainedStages = 4;
+/// Blocks of a launch, at most: each has as many tiles as come its way.
+inline constexpr std::int64_t kMostChainedBlocks = 8192;
+/// What memory moves while a team waits for the state of the one before: some 2 us.
+inline constexpr std::int64_t kChainLinkBytes = std::int64_t(1) << 23;
+
+/// Shared memory of a block: of a tile, and of all maps and states beside the tiles, at most.
+constexpr std::int64_t chained_tile_bytes(const ChainedPolicy& policy, int state, std::int64_t storage_bytes) {
+  return std::int64_t(policy.threads) * policy.steps_a_thread * state * (state + 1) * storage_bytes;
+}
+constexpr std::int64_t chained_maps_bytes(const ChainedPolicy& policy, int state, std::int64_t compute_bytes) {
+  return (2 * policy.threads * (state + 1) + policy.channels_a_block) * state * compute_bytes + 1024;
 }
 
-/// Whole cache lines side by side, blocks no longer than the sequence. A team of at most 64 tiles: what a tile reads of the others is a fraction of itself, and the
-/// chain from team to team, some 2 us a link, is shorter than memory takes for that much. Few channels move little a step: their tiles are half as wide and
-/// twice as long.
+/// Whole cache lines side by side, tiles of 24 or 32 KiB, no longer than the sequence; two blocks a multiprocessor have 100 KiB under way. Few channels move
+/// little a step: their tiles are half as wide and twice as long. A team has as many tiles as memory needs longer for than a link of the chain takes: then
+/// the chain from team to team is never what is waited for.
 constexpr ChainedPolicy chained_policy(std::int64_t batch, std::int64_t hidden, std::int64_t seq_len, int state, std::int64_t storage_bytes) {
+  const int steps = int((state >= 2 ? 16 : 64) / storage_bytes);
   const std::int64_t widest = batch * hidden <= 256 && seq_len >= 1 << 16 ? 16 : storage_bytes == 2 ? 64 : 32;
-  const std::int64_t channels = std::min<std::int64_t>(power_of_two_from(batch * hidden), widest);
-  const std::int64_t threads = std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, chained_steps(state, storage_bytes))) * channels, 64, kMostChainedThreads);
-  const std::int64_t tile = threads / channels * chained_steps(state, storage_bytes);
-  return {int(threads), int(channels), int(std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, tile)), 1, 64))};
+  const std::int64_t channels = std::min<std::int64_t>(power_of_two_from(hidden), widest);
+  const std::int64_t threads = std::clamp<std::int64_t>(power_of_two_from(ceil_div(seq_len, steps)) * channels, 64, 256);
+  ChainedPolicy policy{int(threads), int(channels), steps, 1, 3};
+  const std::int64_t step_bytes = batch * hidden * state * (state + 2) * storage_bytes, tiles = ceil_div(seq_len, policy.tile());
+  policy.tiles_a_team = int(std::min<std::int64_t>(power_of_two_from(std::min(ceil_div(kChainLinkBytes, step_bytes * policy.tile()), tiles)), 64));
+  return policy;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Overrides
 
-/// The problem's value for a key, else the shipped one. The value has been accepted by a *_why_not below.
+#ifndef __CUDACC_RTC__
+
+/// The problem's value for a key, else the shipped one. The value is one of the solver's space.
 inline int chosen(const Policy& overrides, const char* key, int shipped) {
   const auto found = overrides.find(key);
   return found == overrides.end() ? shipped : int(found->second);
 }
 
-/// Empty, or "policy KEY = VALUE: EXPECTED" for the first override that cannot be launched.
-inline std::string policy_fault(const Policy& overrides, const char* key, bool (*accepts)(std::int64_t), const char* expected) {
-  const auto found = overrides.find(key);
-  if (found == overrides.end() || accepts(found->second)) return "";
-  return "policy " + std::string(key) + " = " + std::to_string(found->second) + ": " + expected;
+/// Empty, or that a block cannot have so much shared memory.
+std::string shared_memory_fault(std::int64_t bytes);
+
+/// What several solvers' policies have alike. Steps ahead are a kernel's own: whole groups of eight.
+inline PolicySpace sequential_space() { return {{.key = "threads", .least = 32, .most = kMostSequentialThreads, .multiple = 32}}; }
+inline PolicySpace cut_space() { return {{.key = "segments", .most = 1 << 20}, {.key = "overlap", .least = 0, .most = 1 << 20}}; }
+inline PolicyParameter prefetch_parameter() { return {.key = "prefetch", .least = 8, .most = 64, .multiple = 8, .compiled = true}; }
+inline PolicyParameter team_parameter() { return {.key = "blocks_a_team", .most = kMostTeamBlocks}; }
+inline PolicySpace reduction_space() {
+  return {{.key = "threads", .least = 32, .most = kMostReductionThreads, .powers_of_two = true}, {.key = "channels_a_block", .most = 256, .powers_of_two = true}};
 }
+
 inline SequentialPolicy sequential_policy(const Problem& p) { return {chosen(p.policy, "threads", sequential_policy(p.batch * p.hidden).threads)}; }
 
 inline bool tiles_fit(const Problem& p, std::int64_t threads) { return tiles_fit(p.batch, p.hidden, p.seq_len, p.storage, threads); }
@@ -264,20 +287,9 @@ inline FusedPolicy fused_policy(const Problem& p) {
   return {chosen(p.policy, "threads", tiles == shipped.tiles ? shipped.threads : tiles ? 128 : sequential_policy(p.batch * p.hidden).threads), tiles};
 }
 
-inline std::string fused_why_not(const Problem& p) {
-  const std::string fault = policy_fault(
-      p.policy, "tiles", [](std::int64_t n) { return n == 0 || n == 1; }, "must be 0 or 1");
-  const FusedPolicy policy = fused_policy(p);
-  if (!fault.empty()) return fault;
-  if (policy.tiles && !tiles_fit(p, policy.threads)) return "policy tiles = 1: f32 alone, hidden a multiple of threads = " + std::to_string(policy.threads);
-  const int prefetch = policy.tiles ? kTilePrefetch : p.storage == Storage::f64 ? kMostPrefetch<double> : kMostPrefetch<float>;
-  return chosen(p.policy, "prefetch", prefetch) == prefetch ? "" : "policy prefetch: this kernel is compiled for " + std::to_string(prefetch);
-}
-
-inline std::string sequential_why_not(const char* solver, const Problem& p) {
-  if (p.iteration_limit) return std::string(solver) + " has no iterations to limit";
-  return policy_fault(
-      p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= kMostSequentialThreads && n % 32 == 0; }, "must be a multiple of 32 from 32 to 256");
+/// Steps ahead of a policy of fused_policy().
+inline int fused_prefetch(const Problem& p, const FusedPolicy& policy) {
+  return chosen(p.policy, "prefetch", policy.tiles ? kTilePrefetch : p.storage == Storage::f64 ? kMostPrefetch<double> : kMostPrefetch<float>);
 }
 
 inline ShootingPolicy shooting_policy(const Problem& p) {
@@ -293,76 +305,26 @@ inline ReductionPolicy reduction_policy(const Problem& p, int state) {
   return {std::max(chosen(p.policy, "threads", shipped.threads), channels), channels};
 }
 
-inline std::string reduction_why_not(const Problem& p) {
-  if (p.iteration_limit) return "reduction has no iterations to limit";
-  const std::string fault = policy_fault(
-      p.policy, "threads", [](std::int64_t n) { return is_power_of_two(n) && n >= 32 && n <= kMostReductionThreads; }, "must be 32, 64, 128, 256 or 512");
-  return !fault.empty() ? fault
-                        : policy_fault(
-                              p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= 256; }, "must be a power of two up to 256");
-}
-
-inline AdjointShootingPolicy adjoint_shooting_policy(const Problem& p) {
-  const AdjointShootingPolicy shipped = adjoint_shooting_policy(p.batch, p.hidden, p.seq_len, size_of(p.storage));
+/// state: kState of the problem's cell.
+inline AdjointShootingPolicy adjoint_shooting_policy(const Problem& p, int state) {
+  const AdjointShootingPolicy shipped = adjoint_shooting_policy(p.batch, p.hidden, p.seq_len, state, size_of(p.storage));
   const int channels = std::max(chosen(p.policy, "channels_a_block", shipped.blocks.channels_a_block), reduction_panel(size_of(p.storage)));
   return {{std::max(chosen(p.policy, "threads", shipped.blocks.threads), channels), channels},
           {chosen(p.policy, "segments", shipped.cut.segments), chosen(p.policy, "overlap", shipped.cut.overlap)}};
-}
-
-inline std::string shooting_cut_fault(const Policy& policy) {
-  const std::string fault = policy_fault(
-      policy, "segments", [](std::int64_t n) { return n >= 1 && n <= 1 << 20; }, "must be 1 to 1048576");
-  return !fault.empty() ? fault
-                        : policy_fault(
-                              policy, "overlap", [](std::int64_t n) { return n >= 0 && n <= 1 << 20; }, "must be 0 to 1048576");
-}
-
-inline std::string shooting_why_not(const Problem& p) {
-  if (p.iteration_limit) return "shooting has no iterations to limit";
-  std::string fault = shooting_cut_fault(p.policy);
-  if (fault.empty()) {
-    fault = policy_fault(
-        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= 2 * kMostShootingLanes; }, "must be a power of two up to 512");
-  }
-  if (fault.empty()) {
-    fault = policy_fault(
-        p.policy, "blocks_a_team", [](std::int64_t n) { return n >= 1 && n <= kMostTeamBlocks; }, "must be 1 to 1024");
-  }
-  if (fault.empty()) {
-    fault = p.storage == Storage::f64 ? policy_fault(
-                                            p.policy, "prefetch", [](std::int64_t n) { return n == kMostPrefetch<double>; }, "must be 8 in this storage type")
-                                      : policy_fault(
-                                            p.policy, "prefetch", [](std::int64_t n) { return n == 16 || n == kMostPrefetch<float>; }, "must be 16 or 24");
-  }
-  return fault;
-}
-
-inline std::string adjoint_shooting_why_not(const Problem& p) {
-  if (p.iteration_limit) return "shooting has no iterations to limit";
-  const std::string fault = shooting_cut_fault(p.policy);
-  return fault.empty() ? reduction_why_not(p) : fault;
 }
 
 /// state: kState of the scan.
 inline ChainedPolicy chained_policy(const Problem& p, int state) {
   const ChainedPolicy shipped = chained_policy(p.batch, p.hidden, p.seq_len, state, size_of(p.storage));
   const int channels = chosen(p.policy, "channels_a_block", shipped.channels_a_block);
-  return {std::max(chosen(p.policy, "threads", shipped.threads), channels), channels, chosen(p.policy, "blocks_a_team", shipped.blocks_a_team)};
+  return {std::max(chosen(p.policy, "threads", shipped.threads), channels), channels, chosen(p.policy, "steps_a_thread", shipped.steps_a_thread),
+          chosen(p.policy, "tiles_a_team", shipped.tiles_a_team), chosen(p.policy, "stages", shipped.stages)};
 }
 
-inline std::string chained_why_not(const Problem& p) {
-  if (p.iteration_limit) return "scan_chained has no iterations to limit";
-  std::string fault = policy_fault(
-      p.policy, "threads", [](std::int64_t n) { return is_power_of_two(n) && n >= 32 && n <= kMostChainedThreads; }, "must be 32, 64, 128 or 256");
-  if (fault.empty()) {
-    fault = policy_fault(
-        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChainedChannels; }, "must be a power of two up to 256");
-  }
-  if (fault.empty()) {
-    fault = policy_fault(
-        p.policy, "blocks_a_team", [](std::int64_t n) { return n >= 1 && n <= kMostTeamBlocks; }, "must be 1 to 1024");
-  }
-  return fault;
+/// What a scan's tiles take of a block's shared memory must be there. state: as above.
+inline std::string chained_fault(const Problem& p, int state) {
+  const ChainedPolicy policy = chained_policy(p, state);
+  return shared_memory_fault(chained_maps_bytes(policy, state, size_of(compute_storage(p.storage))) + policy.stages * chained_tile_bytes(policy, state, size_of(p.storage)));
 }
 
 /// state: kState of the problem's cell.
@@ -371,23 +333,13 @@ inline NewtonPolicy newton_policy(const Problem& p, int state) {
   return {chosen(p.policy, "threads", shipped.threads), chosen(p.policy, "steps_a_thread", shipped.steps_a_thread), chosen(p.policy, "channels_a_block", shipped.channels_a_block)};
 }
 
-inline std::string newton_why_not(const Problem& p, int state) {
-  std::string fault = policy_fault(
-      p.policy, "threads", [](std::int64_t n) { return n >= 32 && n <= 1024 && n % 32 == 0; }, "must be a multiple of 32 from 32 to 1024");
-  if (fault.empty()) {
-    fault = policy_fault(
-        p.policy, "channels_a_block", [](std::int64_t n) { return is_power_of_two(n) && n <= kMostChannelsABlock; }, "must be 1, 2, 4, 8 or 16");
-  }
-  if (fault.empty()) {
-    fault = p.storage == Storage::f32 ? policy_fault(
-                                            p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 4); }, "f32 is compiled for 1, 2 and 4")
-                                      : policy_fault(
-                                            p.policy, "steps_a_thread", [](std::int64_t n) { return newton_has_steps(n, 8); }, "is compiled for 2 in this storage type");
-  }
-  if (!fault.empty()) return fault;
-  const int most = newton_most_threads(state, size_of(compute_storage(p.storage))), threads = newton_policy(p, state).threads;
-  if (threads > most) return "policy threads = " + std::to_string(threads) + ": at most " + std::to_string(most) + " for this cell and storage type";
-  return "";
+/// Steps that newton_fused computes: whole tiles of them. Its time depends on seq_len through these alone.
+inline std::int64_t newton_computed_steps(const Problem& p, int state) {
+  const NewtonPolicy policy = newton_policy(p, state);
+  const std::int64_t tile = policy.threads / policy.channels_a_block * policy.steps_a_thread;
+  return ceil_div(p.seq_len, tile) * tile;
 }
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn

@@ -37,11 +37,13 @@ struct StoredRecurrence {
   const C* h0;
   C* last;
 
+#ifndef __CUDACC_RTC__
   explicit StoredRecurrence(const Tensors& t)
       : u(stored(t, "u")), a(t.find("a") ? stored(t, "a") : Stored<C>{nullptr, u.storage}), h(stored(t, "h")), h0(t.data<C>("h0")), last(t.data<C>("last")) {}
 
  private:
   static Stored<C> stored(const Tensors& t, const char* name) { return {t.at(name).data, t.at(name).spec.type}; }
+#endif
 };
 
 template <class Cell, class C>

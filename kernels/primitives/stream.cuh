@@ -74,7 +74,10 @@ class InputStream {
   using Word = Pack<T, V>;
   using Source = const T*;  // u
 
-  PRNN_HD static constexpr std::int64_t bytes(int threads) { return std::int64_t(kSteps) * Cell::kInputs * std::int64_t(sizeof(Word)) * threads; }
+  /// Of a stream with so many steps ahead.
+  PRNN_HD static constexpr std::int64_t bytes(int threads, int prefetch = kPrefetch) {
+    return std::int64_t(prefetch + kGroup) * Cell::kInputs * std::int64_t(sizeof(Word)) * threads;
+  }
 
   /// first_channel: of the threads' first lane.
   PRNN_DEVICE InputStream(unsigned char* shared, const Layout<Cell>& at, const T* u, std::int64_t first_channel, const Place& place, int lanes, std::int64_t first,
@@ -154,19 +157,21 @@ class InputStream {
 /// GRU in 990 us instead of 1056, LSTM in 1311 instead of 1456; a kernel that only reads and writes as much in order takes 1000 and 1305. (A fourth
 /// stage: LSTM 1345. Copies of rows, 24 instructions a group: GRU 1626.)
 /// Shared memory of the block: a ring [kStages, kGroup, kInputs, threads], then two PhaseBarriers a stage.
-template <class Cell>
+template <class Cell, int kPrefetch = kTilePrefetch>
 class TileStream {
  public:
-  static constexpr int kGroup = 8, kStages = 3, kReadAhead = 4, kChannels = 1;
+  static constexpr int kGroup = 8, kStages = kPrefetch / kGroup + 1, kReadAhead = 4, kChannels = 1;
   static constexpr bool kWholeBlocks = true;  // every thread has a channel, all of the same sequence
   using Word = Pack<float, 1>;
   using Source = TileMap;
 
-  PRNN_HD static constexpr std::int64_t bytes(int threads) {
-    return std::int64_t(kStages) * kRows * std::int64_t(sizeof(Word)) * threads + 2 * kStages * std::int64_t(sizeof(PhaseBarrier));
+  /// Of a stream with so many steps ahead.
+  PRNN_HD static constexpr std::int64_t bytes(int threads, int prefetch = kPrefetch) {
+    return (prefetch / kGroup + 1) * (kRows * std::int64_t(sizeof(Word)) * threads + 2 * std::int64_t(sizeof(PhaseBarrier)));
   }
-  /// Host.
+#ifndef __CUDACC_RTC__
   static TileMap source(const Layout<Cell>& at, const float* u, int threads) { return tile_map(u, at.batch, at.seq_len * Cell::kInputs, at.hidden, kRows, threads); }
+#endif
 
   /// All threads of the block, which has neighbouring channels of one sequence. place: the thread's.
   PRNN_DEVICE TileStream(unsigned char* shared, const TileMap& u, const Place& place, std::int64_t first, std::int64_t stop)
@@ -234,6 +239,7 @@ class TileStream {
   unsigned groups_ = 0;  // waited for
   int at_ = 0;           // of this thread's words of the last; an index, so that the compiler sees that they are in shared memory
 };
+#ifndef __CUDACC_RTC__
 /// Whether the machine has tiles and clusters. The emulated one does.
 inline bool is_hopper(const Machine& machine) {
   const std::optional<GpuInfo> gpu = machine.gpu();
@@ -251,12 +257,15 @@ StreamShape stream_shape(std::int64_t hidden, int lanes) {  // lanes: that many 
   if (hidden % std::int64_t(16 / sizeof(T)) == 0 && lanes * kWordChannels<T> * int(sizeof(T)) >= 16) return {kWordChannels<T>, true};
   return {1, false};
 }
-/// f.template operator()<V, kChunks>() for a shape.
-template <class T, class F>
+/// f.template operator()<V, kChunks>() for a shape. kHasChunks: whether any has them.
+template <class T, bool kHasChunks = true, class F>
 void with_shape(const StreamShape& shape, F&& f) {
-  if (shape.in_chunks) return f.template operator()<kWordChannels<T>, true>();
+  if constexpr (kHasChunks) {
+    if (shape.in_chunks) return f.template operator()<kWordChannels<T>, true>();
+  }
   f.template operator()<1, false>();
 }
+#endif
 
 /// Computes steps first .. stop - 1 of a stream: advance(v, u) a step of channel d + v from its guarded inputs. arrive() is called before step
 /// `own`, keep(owned) after every step, to be predicated, not to branch: neighbouring lanes differ. groups: how many all threads of a warp

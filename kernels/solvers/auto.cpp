@@ -1,15 +1,15 @@
 // auto.cpp: no kernel of its own: runs the solver of the problem's pass, with the policy, whose measured times (auto_table.inc, which the program
 // carries) promise the fastest launch at the problem's sizes. Pass both is a choice for each pass (both.cpp). Compiles and measures nothing at run
-// time; what it chose is Run::solver() and Run::policy(). Op reduction needs no table: one
-// thread a channel is at memory's rate where there are enough channels for tiles of inputs, else scan_chained, and seq_fused on a CPU.
+// time; what it chose is Run::solver() and Run::policy().
 //   tensors: the choice's
 //
 // To fit the table anew, from the root of the tree, on the machines whose times it is to hold (it is replaced whole):
 //   ./prnn run suites/auto.toml --device cuda --no-report --out results/auto/h200-DATE-COMMIT.jsonl
 //   ./prnn run suites/auto_backward.toml --device cuda --no-report --out results/auto_backward/h200-DATE-COMMIT.jsonl
+//   ./prnn run suites/auto_reduction.toml --device cuda --no-report --out results/auto_reduction/h200-DATE-COMMIT.jsonl
 //   ./prnn run suites/auto_cpu.toml --device cpu --no-report --out results/auto_cpu/cpu-DATE-COMMIT.jsonl
 //   ./prnn run suites/auto_backward_cpu.toml --device cpu --no-report --out results/auto_backward_cpu/cpu-DATE-COMMIT.jsonl
-//   build/default/prnn_fit_auto results/auto{,_backward,_cpu,_backward_cpu}/*.jsonl > /tmp/auto_table.inc && mv /tmp/auto_table.inc kernels/solvers/auto_table.inc
+//   build/default/prnn_fit_auto results/auto{,_backward,_reduction,_cpu,_backward_cpu}/*.jsonl > /tmp/auto_table.inc && mv /tmp/auto_table.inc kernels/solvers/auto_table.inc
 // To judge it at sizes that nobody chose, with the program built again; pass backward likewise, with --unseen --pass backward:
 //   build/default/prnn_fit_auto --unseen > suites/auto_unseen.toml
 //   ./prnn run suites/auto_unseen.toml --device cuda --no-report --out results/auto_unseen/h200-DATE-COMMIT.jsonl
@@ -42,14 +42,13 @@ struct Shipped {
 };
 
 Choice choice_for(const Problem& p, std::string_view device, const std::optional<GpuInfo>& gpu) {
-  if (p.op == "reduction") {
-    const bool wide = device == "cpu" || fused_policy(p).tiles;
-    const Solver* const solver = find_solver(wide ? "seq_fused" : "scan_chained", device, p);
-    return {solver, p, solver->why_not(p)};
-  }
   static const Shipped shipped;
   if (!shipped.fault.empty()) return {nullptr, p, shipped.fault};
-  return choose(shipped.table, p, device, gpu);
+  const Choice choice = choose(shipped.table, p, device, gpu);
+  if (choice.solver || p.op != "reduction") return choice;
+  // Scans of which the table has no times: a thread a channel where there are enough for tiles of inputs, and on a CPU, which has no other.
+  const Solver* const solver = find_solver(device == "cpu" || fused_policy(p).tiles ? "seq_fused" : "scan_chained", device, p);
+  return {solver, p, solver->why_not(p)};
 }
 
 /// The GPU of a device, asked for once; none where the device has none or is not here.

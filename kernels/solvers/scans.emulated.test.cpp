@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "kernels/primitives/device_emulated.hpp"
+#include "kernels/primitives/measured.hpp"
 #include "kernels/primitives/policy.hpp"
 #include "kernels/solvers/scan_testing.hpp"
 #include "reference/thresholds.hpp"
@@ -23,9 +24,9 @@ Machine& machine() {
   return *opened;
 }
 
-/// Tiles of 16 (diag) and 4 (2x2) steps of one channel after another, teams of three: every edge within a hundred steps.
-Problem small_tiles(Problem p, int threads = 32, int channels = 32, int team = 3) {
-  p.policy = {{"threads", threads}, {"channels_a_block", channels}, {"blocks_a_team", team}};
+/// Tiles of 4 steps of one channel after another, teams of three: every edge within a hundred steps.
+Problem small_tiles(Problem p, int threads = 32, int channels = 32, int team = 3, int steps = 4) {
+  p.policy = {{"threads", threads}, {"channels_a_block", channels}, {"tiles_a_team", team}, {"steps_a_thread", steps}};
   return p;
 }
 
@@ -68,6 +69,46 @@ TEST(ScanChained, IntegersAreExactAtEveryPolicy) {
   }
   expect_integers<float>("scan_chained", small_tiles(scan_problem("diag", Storage::f32, 1, 1, 1100), 32, 8, 7));  // 64 steps a tile: 18 tiles, 3 teams
   expect_integers<float>("scan_chained", scan_problem("diag", Storage::f32, 1, 33, 1100));
+}
+
+// Rows of whole 16-byte words: copied as tiles, cut at a row's and a sequence's end; else a number at a time.
+TEST(ScanChained, IntegersAreExactHoweverMapsCome) {
+  const auto expect = [](Problem p, const Policy& policy, bool in_tiles) {
+    p.policy = policy;
+    EXPECT_EQ(find_solver("scan_chained", machine().device(), p)->prepare(p, machine())->policy().at("tiles"), in_tiles);
+    const int size = int(size_of(p.storage));
+    size == 8 ? expect_integers<double>("scan_chained", p) : size == 4 ? expect_integers<float>("scan_chained", p) : expect_integers<Bf16>("scan_chained", p);
+  };
+  for (const char* jacobian : {"diag", "2x2"}) {
+    for (const auto& [storage, hidden] : std::vector<std::pair<Storage, int>>{{Storage::f32, 36}, {Storage::f64, 34}, {Storage::bf16, 40}})
+      expect(scan_problem(jacobian, storage, 2, hidden, 41), {{"threads", 64}, {"channels_a_block", 32}, {"steps_a_thread", 2}, {"tiles_a_team", 2}}, true);
+    expect(scan_problem(jacobian, Storage::f32, 2, 35, 41), {{"threads", 64}, {"channels_a_block", 32}, {"steps_a_thread", 2}, {"tiles_a_team", 2}}, false);
+    expect(scan_problem(jacobian, Storage::bf16, 2, 36, 41), {{"threads", 64}, {"channels_a_block", 32}, {"steps_a_thread", 2}, {"tiles_a_team", 2}}, false);
+    expect(scan_problem(jacobian, Storage::f32, 1, 4, 41), {{"threads", 32}, {"channels_a_block", 2}, {"steps_a_thread", 1}}, false);                  // 8 bytes side by side
+    expect(scan_problem(jacobian, Storage::f32, 1, 4, 300), {{"threads", 64}, {"channels_a_block", 4}, {"steps_a_thread", 16}, {"stages", 1}}, true);  // several copies a tile
+  }
+}
+
+// More tiles than all blocks hold at once: every stage of the ring, again and again, in two launches.
+TEST(ScanChained, IntegersAreExactAtEveryNumberOfStages) {
+  for (const int stages : {1, 2, 3, 4}) {
+    for (const int hidden : {4, 5}) {
+      Problem p = scan_problem("diag", Storage::f32, 5, hidden, 419);  // 5 x 53 tiles of 8 steps, or 105 of 4
+      p.policy = {{"threads", 32}, {"channels_a_block", hidden == 4 ? 4 : 8}, {"steps_a_thread", 1}, {"tiles_a_team", 3}, {"stages", stages}};
+      Workbench bench(p, machine());
+      ScanInputs in = testing::integer_inputs(p, 7);
+      testing::put_scan<float>(bench, in);
+      const testing::ScanTruth truth = testing::scan_truth(p, in);
+      const std::unique_ptr<prnn::Run> run = find_solver("scan_chained", machine().device(), p)->prepare(p, machine());
+      for (const int launch : {1, 2, 3}) {
+        bench.poison_outputs();
+        run->launch(bench.tensors, machine().stream());
+        machine().synchronise();
+        testing::expect_exact<float>(bench, truth, std::to_string(stages) + " stages, launch " + std::to_string(launch));
+        EXPECT_FALSE(run->outcome().nonfinite);
+      }
+    }
+  }
 }
 
 TEST(EveryDeviceScanSolver, RandomMapsAreWithinTheComponentwiseBound) {
@@ -215,12 +256,16 @@ TEST(ScanChained, RefusesPoliciesThatCannotBeLaunched) {
     return find_solver("scan_chained", "emulated", p)->why_not(p);
   };
   for (const auto& [key, good, bad] : std::vector<std::tuple<const char*, std::int64_t, std::int64_t>>{{"threads", 32, 16},
-                                                                                                       {"threads", 256, 512},
+                                                                                                       {"threads", 512, 1024},
                                                                                                        {"threads", 64, 96},
                                                                                                        {"channels_a_block", 256, 512},
                                                                                                        {"channels_a_block", 1, 3},
-                                                                                                       {"blocks_a_team", 1, 0},
-                                                                                                       {"blocks_a_team", 1024, 1025}}) {
+                                                                                                       {"steps_a_thread", 1, 0},
+                                                                                                       {"steps_a_thread", 32, 48},
+                                                                                                       {"stages", 1, 0},
+                                                                                                       {"stages", 4, 5},
+                                                                                                       {"tiles_a_team", 1, 0},
+                                                                                                       {"tiles_a_team", 1024, 1025}}) {
     EXPECT_EQ(why(key, good), "") << key;
     EXPECT_NE(why(key, bad).find(key), std::string::npos) << key;
   }
@@ -238,24 +283,25 @@ TEST(ScanChained, ShippedPoliciesFitTheProblem) {
           EXPECT_TRUE(is_power_of_two(policy.threads) && policy.threads >= 64 && policy.threads <= kMostChainedThreads);
           EXPECT_TRUE(is_power_of_two(policy.channels_a_block) && policy.channels_a_block <= policy.threads);
           EXPECT_LT(policy.channels_a_block, 2 * hidden);
-          const std::int64_t tile = policy.threads / policy.channels_a_block * chained_steps(state, bytes);
-          EXPECT_TRUE(policy.blocks_a_team >= 1 && policy.blocks_a_team <= 64);
-          EXPECT_LT(tile * (policy.blocks_a_team / 2), std::max<std::int64_t>(seq_len, 1));  // no team of twice as many as the sequence has
+          EXPECT_TRUE(policy.tiles_a_team >= 1 && policy.tiles_a_team <= 64);
+          EXPECT_LT(policy.tile() * (policy.tiles_a_team / 2), std::max<std::int64_t>(seq_len, 1));  // no team of twice as many as the sequence has
         }
       }
     }
   }
 }
 
-TEST(AutoOnAGpu, TakesAThreadAChannelWhereThereAreEnough) {
-  const auto chosen = [](Storage storage, std::int64_t hidden) {
+TEST(AutoOnAGpu, TakesForAScanWhatTheTableSaysElseAThreadAChannelWhereThereAreEnough) {
+  const MeasuredTable table = parse_measured(auto_table());
+  const auto expect = [&](Storage storage, std::int64_t hidden, const char* without_times) {
     const Problem p = scan_problem("2x2", storage, 8, hidden, 4);
-    return std::string(find_solver("auto", "emulated", p)->prepare(p, *testing::open_machine("emulated"))->solver());
+    const Choice measured = choose(table, p, "emulated", {});
+    EXPECT_EQ(find_solver("auto", "emulated", p)->prepare(p, *testing::open_machine("emulated"))->solver(), measured.solver ? measured.solver->name : without_times) << hidden;
   };
-  EXPECT_EQ(chosen(Storage::f32, 1792), "scan_chained");
-  EXPECT_EQ(chosen(Storage::f32, 1920), "seq_fused");  // 120 blocks of 128
-  EXPECT_EQ(chosen(Storage::f32, 1921), "scan_chained") << "tiles are whole blocks of channels";
-  EXPECT_EQ(chosen(Storage::bf16, 1920), "scan_chained");
+  expect(Storage::f32, 1792, "scan_chained");
+  expect(Storage::f32, 1920, "seq_fused");     // 120 blocks of 128
+  expect(Storage::f32, 1921, "scan_chained");  // tiles are whole blocks of channels
+  expect(Storage::bf16, 1920, "scan_chained");
 }
 
 TEST(ScanStepwise, LaunchesOncePerPowerOfTwo) {

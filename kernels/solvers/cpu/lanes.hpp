@@ -26,12 +26,8 @@ inline constexpr int kMostVectorBytes = 64;
 /// Bytes of this machine's vectors: 64 (AVX-512), 32 (AVX2) or 16.
 int machine_vector_bytes();
 
-/// Policy vector_bytes: a narrower one than the machine's gives the same bits.
-inline std::string vector_bytes_fault(const Policy& overrides) {
-  return policy_fault(
-      overrides, "vector_bytes", [](std::int64_t n) { return n >= 16 && n <= machine_vector_bytes() && is_power_of_two(n); },
-      "must be 16, or 32 or 64 where the machine has AVX2 or AVX-512");
-}
+/// A narrower one than the machine's gives the same bits.
+inline PolicyParameter vector_bytes_parameter() { return {.key = "vector_bytes", .least = 16, .most = machine_vector_bytes(), .powers_of_two = true}; }
 inline int chosen_vector_bytes(const Problem& p) { return chosen(p.policy, "vector_bytes", machine_vector_bytes()); }
 
 /// What lanes compute with; the lane is the fastest axis. As many as keep weights and states, 4 KiB a component, in the first-level cache.

@@ -35,12 +35,7 @@ class NewtonFused final : public Run {
   static constexpr const char* kName = "newton_fused";
   static constexpr bool kIterates = true, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem&) { return 0; }
-  static std::string why_not(const Problem& p) {
-    for (const auto& [key, value] : p.policy) {
-      if (key == "steps_a_tile" && value < 1) return "policy steps_a_tile must be at least 1";
-    }
-    return "";
-  }
+  static PolicySpace space() { return {{.key = "steps_a_tile", .most = 1 << 20}}; }
 
   NewtonFused(const Problem& problem, Machine&) : at_(layout_of<Cell>(problem)), limit_(problem.iteration_limit), tile_(kShippedTile) {
     if (const auto key = problem.policy.find("steps_a_tile"); key != problem.policy.end()) tile_ = key->second;

@@ -243,10 +243,10 @@ class NamedRun final : public ReductionRun<Cell, T> {
  public:
   static constexpr const char* kName = kShoots ? "shooting" : "reduction";
   static std::int64_t workspace_bytes(const Problem& p) { return ReductionRun<Cell, T>::bytes_for(p, kShoots); }
-  static std::string why_not(const Problem& p) {
-    if (p.iteration_limit) return std::string(kName) + " has no iterations to limit";
-    const std::string fault = shooting_cut_fault(p.policy);
-    return fault.empty() ? vector_bytes_fault(p.policy) : fault;
+  static PolicySpace space() {
+    PolicySpace all = cut_space();
+    all.push_back(vector_bytes_parameter());
+    return all;
   }
   NamedRun(const Problem& p, Machine&) : ReductionRun<Cell, T>(p, kShoots) {}
 };

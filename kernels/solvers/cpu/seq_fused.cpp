@@ -12,7 +12,7 @@ class SeqFused final : public Run {
   static constexpr const char* kName = "seq_fused";
   static constexpr bool kIterates = false, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem&) { return 0; }
-  static std::string why_not(const Problem& p) { return p.iteration_limit ? "seq_fused has no iterations to limit" : vector_bytes_fault(p.policy); }
+  static PolicySpace space() { return {vector_bytes_parameter()}; }
 
   SeqFused(const Problem& p, Machine&) : at_(layout_of<Cell>(p)), vector_bytes_(chosen_vector_bytes(p)) {}
   Policy policy() const override { return {{"vector_bytes", vector_bytes_}}; }

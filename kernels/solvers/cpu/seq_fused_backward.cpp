@@ -17,7 +17,7 @@ class SeqFusedBackward final : public Run {
   static constexpr const char* kPass = "backward";
   static constexpr bool kIterates = false, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem& p) { return p.batch * W * p.hidden * std::int64_t(sizeof(CompensatedSum<C>)); }
-  static std::string why_not(const Problem& p) { return p.iteration_limit ? "seq_fused has no iterations to limit" : vector_bytes_fault(p.policy); }
+  static PolicySpace space() { return {vector_bytes_parameter()}; }
 
   SeqFusedBackward(const Problem& p, Machine&)
       : at_(layout_of<Cell>(p)), accumulate_(p.accumulate_da), vector_bytes_(chosen_vector_bytes(p)), sums_(std::size_t(at_.batch * at_.a(W, 0))) {}

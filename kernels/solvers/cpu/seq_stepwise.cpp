@@ -12,7 +12,6 @@ class SeqStepwise final : public Run {
   static constexpr const char* kName = "seq_stepwise";
   static constexpr bool kIterates = false, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem&) { return 0; }
-  static std::string why_not(const Problem& p) { return p.iteration_limit ? "seq_stepwise has no iterations to limit" : ""; }
 
   SeqStepwise(const Problem& problem, Machine&) : at_(layout_of<Cell>(problem)) {}
   int launches() const override { return int(at_.seq_len); }

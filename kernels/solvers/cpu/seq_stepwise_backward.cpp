@@ -16,7 +16,6 @@ class SeqStepwiseBackward final : public Run {
   static constexpr const char* kPass = "backward";
   static constexpr bool kIterates = false, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem& p) { return p.batch * Cell::kWeights * p.hidden * std::int64_t(sizeof(CompensatedSum<C>)); }
-  static std::string why_not(const Problem& p) { return p.iteration_limit ? "seq_stepwise has no iterations to limit" : ""; }
 
   SeqStepwiseBackward(const Problem& p, Machine&) : at_(layout_of<Cell>(p)), accumulate_(p.accumulate_da), sums_(std::size_t(at_.batch * at_.a(Cell::kWeights, 0))) {}
   int launches() const override { return int(at_.seq_len) + 1; }

@@ -27,9 +27,10 @@ class Shooting final : public Run {
     const std::int64_t segments = p.batch * p.hidden * Plan(p).cut.count;
     return segments * std::int64_t(sizeof(Segment) + sizeof(std::int64_t));
   }
-  static std::string why_not(const Problem& p) {
-    const std::string fault = shooting_why_not(p);
-    return fault.empty() ? vector_bytes_fault(p.policy) : fault;
+  static PolicySpace space() {
+    PolicySpace all = cut_space();
+    all.push_back(vector_bytes_parameter());
+    return all;
   }
 
   Shooting(const Problem& p, Machine&) : at_(layout_of<Cell>(p)), plan_(p), segments_(std::size_t(at_.channels() * plan_.cut.count)) { again_.reserve(segments_.size()); }

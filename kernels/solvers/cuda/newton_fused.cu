@@ -228,19 +228,26 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(newton_most_threads(Cell::kState, sizeof(compute_
   }
 }
 
+#ifndef __CUDACC_RTC__
 template <class Cell, class T>
 class NewtonFused final : public Run {
  public:
   static constexpr const char* kName = "newton_fused";
   static constexpr bool kIterates = true, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem& p) { return blocks_of(p) * std::int64_t(sizeof(NewtonStatus)) + kTraceBytes; }
-  static std::string why_not(const Problem& p) { return newton_why_not(p, Cell::kState); }
+  static PolicySpace space() {
+    return {{.key = "threads", .least = kWarp, .most = newton_most_threads(Cell::kState, sizeof(compute_t<T>)), .multiple = kWarp},
+            {.key = "steps_a_thread", .most = 8, .compiled = true},
+            {.key = "channels_a_block", .most = kMostChannelsABlock, .powers_of_two = true}};
+  }
+  static std::vector<KernelSource> kernels(const Problem& p) { return {variant<false>(newton_policy(p, Cell::kState)).source}; }
 
   NewtonFused(const Problem& p, Machine& machine)
       : at_(layout_of<Cell>(p)),
         policy_(newton_policy(p, Cell::kState)),
         limit_(p.iteration_limit.value_or(-1)),
         machine_(machine),
+        kernel_(ready(variant<false>(policy_), machine)),
         status_(machine, blocks_of(p) * std::int64_t(sizeof(NewtonStatus))),
         trace_(machine, kTraceBytes) {}
 
@@ -248,12 +255,12 @@ class NewtonFused final : public Run {
   int launches() const override { return 1; }
   void launch(const Tensors& tensors, Stream stream) override {
     traced_ = false;
-    enqueue<false>(tensors, stream);
+    enqueue(kernel_, tensors, stream);
   }
   void trace(const Tensors& tensors, Stream stream) override {
     traced_ = true;
     fill_async(trace_.data(), 0, kTraceBytes, stream);
-    enqueue<true>(tensors, stream);
+    enqueue(ready(variant<true>(policy_), machine_), tensors, stream);
   }
 
   Outcome outcome() override {
@@ -282,30 +289,32 @@ class NewtonFused final : public Run {
 
   static std::int64_t blocks_of(const Problem& p) { return p.batch * ceil_div(p.hidden, newton_policy(p, Cell::kState).channels_a_block); }
 
+  using Kernel = void(Layout<Cell>, RecurrenceTensors<T>, int, int, NewtonStatus*, double*);
+
   template <bool kTrace>
-  void enqueue(const Tensors& tensors, Stream stream) {
-    const auto with_steps = [&]<int S>() {
-      const int lanes = policy_.channels_a_block;
-      prnn::PRNN_BACKEND::launch(&newton_fused_kernel<Cell, T, S, kTrace>, at_.batch * ceil_div(at_.hidden, lanes), policy_.threads,
-                                 NewtonShared<compute_t<T>, Cell::kState>::bytes(policy_.threads, lanes), stream, at_, RecurrenceTensors<T>(tensors),
-                                 std::countr_zero(unsigned(lanes)), limit_, status_.as<NewtonStatus>(), trace_.as<double>());
-    };
-    if constexpr (std::is_same_v<T, float>) {
-      if (policy_.steps_a_thread == 1) return with_steps.template operator()<1>();
-      if (policy_.steps_a_thread == 4) return with_steps.template operator()<4>();
-    }
-    with_steps.template operator()<2>();
+  static Variant<Kernel> variant(const NewtonPolicy& policy) {
+    using Steps = std::conditional_t<std::is_same_v<T, float>, Ahead<1, 2, 4>, Ahead<2>>;
+    return {Steps::pick(policy.steps_a_thread, []<int S>() { return &newton_fused_kernel<Cell, T, S, kTrace>; }), "kernels/solvers/cuda/newton_fused.cu",
+            kernel_expression<Cell, T>("newton_fused_kernel", policy.steps_a_thread, kTrace)};
+  }
+  void enqueue(Kernel* kernel, const Tensors& tensors, Stream stream) {
+    const int lanes = policy_.channels_a_block;
+    prnn::PRNN_BACKEND::launch(kernel, at_.batch * ceil_div(at_.hidden, lanes), policy_.threads, NewtonShared<compute_t<T>, Cell::kState>::bytes(policy_.threads, lanes), stream,
+                               at_, RecurrenceTensors<T>(tensors), std::countr_zero(unsigned(lanes)), limit_, status_.as<NewtonStatus>(), trace_.as<double>());
   }
 
   const Layout<Cell> at_;
   const NewtonPolicy policy_;
   const int limit_;
   Machine& machine_;
+  Kernel* const kernel_;
   const Buffer status_;  // [blocks] NewtonStatus
   const Buffer trace_;   // [2, kTraced] double
   bool traced_ = false;
 };
 
 PRNN_REGISTER_SOLVER(NewtonFused, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

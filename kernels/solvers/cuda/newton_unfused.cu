@@ -173,6 +173,7 @@ PRNN_KERNEL update_kernel(Unfused<Cell, C> w, int number) {
   });
 }
 
+#ifndef __CUDACC_RTC__  // of no cell
 /// One thread: another solve, or the end.
 PRNN_KERNEL decide_kernel(UnfusedStatus* status, LoopHandle loop) {
   const bool unfinished = status->unfinished == status->solves, again = unfinished && status->solves < kMostSolves;
@@ -180,6 +181,7 @@ PRNN_KERNEL decide_kernel(UnfusedStatus* status, LoopHandle loop) {
   status->converged = !unfinished;
   set_continue(loop, again);
 }
+#endif
 
 /// The iterate, rounded once -> h, last.
 template <class Cell, class C>
@@ -195,6 +197,7 @@ PRNN_KERNEL store_kernel(Unfused<Cell, C> w) {
   if (l == bad) atomic_min(&w.status->nonfinite, position);
 }
 
+#ifndef __CUDACC_RTC__
 template <class Cell, class T>
 class NewtonUnfused final : public Run {
   using C = compute_t<T>;
@@ -203,7 +206,6 @@ class NewtonUnfused final : public Run {
  public:
   static constexpr const char* kName = "newton_unfused";
   static constexpr bool kIterates = true, kDeterministic = false;
-  static std::string why_not(const Problem&) { return ""; }
   static std::int64_t workspace_bytes(const Problem& p) {
     const Sizes s(p);
     return s.iterate + s.elements + s.first_bad + s.numbers + s.scan + std::int64_t(sizeof(UnfusedStatus)) + kTraceBytes;
@@ -332,5 +334,7 @@ class NewtonUnfused final : public Run {
 };
 
 PRNN_REGISTER_SOLVER(NewtonUnfused, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

@@ -463,6 +463,7 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostReductionThreads, 1)
   if (bad) atomic_min(&status[block].nonfinite, first_nan_gradient(at, t.du, place, high, least));
 }
 
+#ifndef __CUDACC_RTC__
 /// Host side of both. R: the stretches of a sequence.
 template <class Cell, class T, bool kShoots>
 class ReductionRun : public Run {
@@ -473,7 +474,12 @@ class ReductionRun : public Run {
   static constexpr const char *kName = kShoots ? "shooting" : "reduction", *kPass = "backward";
   static constexpr bool kIterates = false, kDeterministic = true, kApproximates = !kShoots;
   static std::int64_t workspace_bytes(const Problem& p) { return Plan(p).workspace_bytes(); }
-  static std::string why_not(const Problem& p) { return kShoots ? adjoint_shooting_why_not(p) : reduction_why_not(p); }
+  static PolicySpace space() {
+    PolicySpace all = cut_space(), blocks = reduction_space();
+    if (!kShoots) return blocks;
+    all.insert(all.begin(), blocks.begin(), blocks.end());
+    return all;
+  }
 
   ReductionRun(const Problem& p, Machine& machine)
       : at_(layout_of<Cell>(p)),
@@ -504,8 +510,9 @@ class ReductionRun : public Run {
     }
     const Team team = plan_.cut.count == 1 ? Team::block : plan_.cut.count <= kMostClusterBlocks && is_hopper(machine_) ? Team::cluster : Team::grid;
     const auto launch_with = [&]<class Gated>() {
-      launch_team(team, plan_.cut.count, &reduction_kernel<Gated, T, kShoots>, plan_.blocks, plan_.policy.threads, plan_.shared_bytes(G), stream, Layout<Gated>(at_), t, maps,
-                  in_tiles_, plan_.policy.channels_a_block, kReductionStages, team, plan_.cut, pages(), sums_.as<CompensatedSum<C>>(), accumulate_, status_.as<ReductionStatus>());
+      const auto kernel = plan_.cut.count == 1 ? &reduction_kernel<Gated, T, false> : &reduction_kernel<Gated, T, kShoots>;
+      launch_team(team, plan_.cut.count, kernel, plan_.blocks, plan_.policy.threads, plan_.shared_bytes(G), stream, Layout<Gated>(at_), t, maps, in_tiles_,
+                  plan_.policy.channels_a_block, kReductionStages, team, plan_.cut, pages(), sums_.as<CompensatedSum<C>>(), accumulate_, status_.as<ReductionStatus>());
     };
     if constexpr (kApproximates) with_gates<Cell, T>(approximate_, launch_with);
     else launch_with.template operator()<Cell>();
@@ -539,12 +546,12 @@ class ReductionRun : public Run {
   /// A problem's policy, and what follows from it. most_blocks: of a team.
   struct Plan {
     explicit Plan(const Problem& p, int most_blocks = kMostTeamBlocks)
-        : policy(kShoots ? adjoint_shooting_policy(p).blocks : reduction_policy(p, K)),
+        : policy(kShoots ? adjoint_shooting_policy(p, K).blocks : reduction_policy(p, K)),
           tile(policy.threads / policy.channels_a_block * S),
           teams(p.batch * ceil_div(p.hidden, policy.channels_a_block)),
           batch(p.batch),
           weights(p.batch * W * p.hidden) {
-      const ShootingCut wanted = kShoots ? adjoint_shooting_policy(p).cut : ShootingCut{1, 0};
+      const ShootingCut wanted = kShoots ? adjoint_shooting_policy(p, K).cut : ShootingCut{1, 0};
       cut.overlap = ceil_div(std::int64_t(wanted.overlap), tile) * tile;
       cut.length = ceil_div(ceil_div(p.seq_len, std::int64_t(std::min(wanted.segments, most_blocks))), tile) * tile;
       cut.count = int(ceil_div(p.seq_len, cut.length));
@@ -599,5 +606,7 @@ using AdjointShooting = ReductionRun<Cell, T, true>;
 
 PRNN_REGISTER_SOLVER(Reduction, kDevice);
 PRNN_REGISTER_SOLVER(AdjointShooting, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

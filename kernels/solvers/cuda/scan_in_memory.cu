@@ -79,6 +79,7 @@ PRNN_KERNEL states_kernel(Layout<Scan> at, StoredRecurrence<C> t, const Element<
   });
 }
 
+#ifndef __CUDACC_RTC__
 /// What both share: maps, the scan of a derived class, states.
 template <class Scan, class T>
 class ScanInMemory : public Run {
@@ -89,7 +90,6 @@ class ScanInMemory : public Run {
 
  public:
   static constexpr bool kIterates = false;
-  static std::string why_not(const Problem&) { return ""; }
 
   void launch(const Tensors& tensors, Stream stream) override {
     const StoredRecurrence<C> t(tensors);
@@ -179,5 +179,7 @@ class Cub final : public ScanInMemory<Scan, T> {
 
 PRNN_REGISTER_SCAN_SOLVER(ScanStepwise, kDevice);
 PRNN_REGISTER_SCAN_SOLVER(Cub, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

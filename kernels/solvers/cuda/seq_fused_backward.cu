@@ -70,11 +70,12 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostSequentialThreads, 1)
   report_first_nan_gradient(at, t.du, bad, place, nonfinite + block_index());
 }
 
+#ifndef __CUDACC_RTC__
 template <class Cell, class T>
 class SeqFusedBackward final : public SequentialBackwardRun<Cell, T> {
  public:
   static constexpr const char* kName = "seq_fused";
-  static std::string why_not(const Problem& p) { return sequential_why_not(kName, p); }
+  static PolicySpace space() { return sequential_space(); }
 
   SeqFusedBackward(const Problem& p, Machine& machine) : SequentialBackwardRun<Cell, T>(p, machine) {}
   int launches() const override { return 2; }
@@ -86,5 +87,7 @@ class SeqFusedBackward final : public SequentialBackwardRun<Cell, T> {
 };
 
 PRNN_REGISTER_SOLVER(SeqFusedBackward, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

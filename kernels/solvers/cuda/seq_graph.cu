@@ -16,7 +16,7 @@ class SeqGraph final : public Run {
   static constexpr const char* kName = "seq_graph";
   static constexpr bool kIterates = false, kDeterministic = true;
   static std::int64_t workspace_bytes(const Problem& p) { return stepwise(p).workspace_bytes(p); }
-  static std::string why_not(const Problem& p) { return sequential_why_not(kName, p); }
+  static PolicySpace space() { return sequential_space(); }
 
   SeqGraph(const Problem& p, Machine& machine) : steps_(stepwise(p).prepare(p, machine)) {}
   Policy policy() const override { return steps_->policy(); }

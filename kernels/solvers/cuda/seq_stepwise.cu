@@ -32,11 +32,12 @@ PRNN_KERNEL step_kernel(Layout<Cell> at, std::int64_t l, StoredRecurrence<C> t, 
   if (l + 1 == at.seq_len) report_first_nonfinite(at, t.h, bad, place, nonfinite + block_index());
 }
 
+#ifndef __CUDACC_RTC__
 template <class Cell, class T>
 class SeqStepwise final : public SequentialRun<Cell, T> {
  public:
   static constexpr const char* kName = "seq_stepwise";
-  static std::string why_not(const Problem& p) { return sequential_why_not(kName, p); }
+  static PolicySpace space() { return sequential_space(); }
 
   SeqStepwise(const Problem& p, Machine& machine) : SequentialRun<Cell, T>(p, machine) {}
   int launches() const override { return int(this->at_.seq_len); }
@@ -48,5 +49,7 @@ class SeqStepwise final : public SequentialRun<Cell, T> {
 };
 
 PRNN_REGISTER_SOLVER(SeqStepwise, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

@@ -30,11 +30,12 @@ PRNN_KERNEL adjoint_kernel(Layout<Cell> at, std::int64_t l, BackwardTensors<T> t
   if (l == 0) report_first_nan_gradient(at, t.du, bad, place, nonfinite + block_index());
 }
 
+#ifndef __CUDACC_RTC__
 template <class Cell, class T>
 class SeqStepwiseBackward final : public SequentialBackwardRun<Cell, T> {
  public:
   static constexpr const char* kName = "seq_stepwise";
-  static std::string why_not(const Problem& p) { return sequential_why_not(kName, p); }
+  static PolicySpace space() { return sequential_space(); }
 
   SeqStepwiseBackward(const Problem& p, Machine& machine) : SequentialBackwardRun<Cell, T>(p, machine) {}
   int launches() const override { return int(this->at_.seq_len) + 1; }
@@ -46,5 +47,7 @@ class SeqStepwiseBackward final : public SequentialBackwardRun<Cell, T> {
 };
 
 PRNN_REGISTER_SOLVER(SeqStepwiseBackward, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

@@ -10,6 +10,7 @@
 
 namespace prnn::PRNN_BACKEND {
 
+#ifndef __CUDACC_RTC__
 /// One thread a channel (or V neighbouring ones); a slot a block for the first state that is not finite.
 template <class Cell, class T>
 class SequentialRun : public Run {
@@ -35,5 +36,6 @@ class SequentialRun : public Run {
   Machine& machine_;
   const Buffer nonfinite_;  // [blocks_] int64, or more
 };
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

@@ -14,6 +14,7 @@
 // A block holds `lanes` threads of neighbouring channels x the segments of a stretch of time; a team of blocks (cluster or grid) holds all
 // segments of its channels. J does not cross blocks: their stretches are long, and the exact prefix still grows by a segment a round.
 #include <bit>
+#include <functional>
 #include <vector>
 
 #include "kernels/cells/approximated.hpp"
@@ -232,38 +233,46 @@ PRNN_KERNEL PRNN_LAUNCH_BOUNDS(kMostShootingThreads, 2) shooting_kernel(Layout<C
   }
 }
 
+#ifndef __CUDACC_RTC__
 template <class Cell, class T>
 class Shooting final : public Run {
  public:
   static constexpr const char* kName = "shooting";
   static constexpr bool kIterates = false, kDeterministic = true, kApproximates = true;
   static std::int64_t workspace_bytes(const Problem& p) { return Plan(p).workspace_bytes(); }
-  static std::string why_not(const Problem& p) { return shooting_why_not(p); }
+  static PolicySpace space() {
+    PolicySpace all = cut_space();
+    all.insert(all.end(), {{.key = "channels_a_block", .most = 2 * kMostShootingLanes, .powers_of_two = true}, team_parameter(), prefetch_parameter()});
+    return all;
+  }
+  static std::string why_not(const Problem& p) { return shared_memory_fault(Plan(p).shared_bytes()); }
+  static std::vector<KernelSource> kernels(const Problem& p) {
+    std::vector<KernelSource> all;
+    with_variant(Plan(p), p.gates == "approx", [&]<class Gated>(const auto& variant) { all.push_back(variant.source); });
+    return all;
+  }
 
   Shooting(const Problem& p, Machine& machine)
       : at_(layout_of<Cell>(p)),
-        plan_(fitting(p)),
-        approximate_(p.gates == "approx"),
+        plan_(fitting(p, machine)),
         machine_(machine),
         status_(machine, Plan(p).status_bytes()),
         edges_(machine, Plan(p).edge_bytes()),
         flags_(machine, Plan(p).flag_bytes()) {
     machine.fill(flags_.data(), 0, flags_.bytes());  // the barriers start from zero, once
+    with_variant(plan_, p.gates == "approx", [&]<class Gated>(const auto& variant) {
+      enqueue_ = [this, kernel = ready(variant, machine)](const RecurrenceTensors<T>& t, Stream stream) {
+        TeamBarrier* const barriers = flags_.as<TeamBarrier>();
+        const TeamPages<C, K> pages{edges_.as<State<C, K>>(), reinterpret_cast<int*>(barriers + plan_.teams), barriers};
+        launch_team(team(), plan_.policy.blocks_a_team, kernel, plan_.blocks, plan_.threads, plan_.shared_bytes(), stream, Layout<Gated>(at_), t, plan_.cut,
+                    std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, plan_.runs_to, pages, status_.as<ShootingStatus>());
+      };
+    });
   }
 
   Policy policy() const override { return plan_.policy.printed(); }
   int launches() const override { return 1; }
-  void launch(const Tensors& tensors, Stream stream) override {
-    TeamBarrier* const barriers = flags_.as<TeamBarrier>();
-    const TeamPages<C, K> pages{edges_.as<State<C, K>>(), reinterpret_cast<int*>(barriers + plan_.teams), barriers};
-    with_gates<Cell, T>(approximate_, [&]<class Gated>() {
-      with_inputs(plan_, [&]<int V, bool kChunks, int kPrefetch>() {
-        launch_team(team(), plan_.policy.blocks_a_team, &shooting_kernel<Gated, T, V, kChunks, kPrefetch>, plan_.blocks, plan_.threads,
-                    plan_.template shared_bytes<V, kChunks, kPrefetch>(), stream, Layout<Gated>(at_), RecurrenceTensors<T>(tensors), plan_.cut,
-                    std::countr_zero(unsigned(plan_.lanes)), team(), plan_.policy.blocks_a_team, plan_.runs_to, pages, status_.as<ShootingStatus>());
-      });
-    });
-  }
+  void launch(const Tensors& tensors, Stream stream) override { enqueue_(RecurrenceTensors<T>(tensors), stream); }
 
   Outcome outcome() override {
     std::vector<ShootingStatus> blocks(static_cast<std::size_t>(plan_.blocks));
@@ -294,7 +303,8 @@ class Shooting final : public Run {
           channels_a_thread(shape.channels_a_thread),
           lanes(std::clamp(policy.channels_a_block / channels_a_thread, 1, kMostShootingLanes)) {
       policy.blocks_a_team = std::min(policy.blocks_a_team, most_blocks);
-      if (!shape.in_chunks || !shooting_has_prefetch(policy.prefetch, Cell::kState, sizeof(T))) policy.prefetch = kMostPrefetch<T>;
+      const bool ahead = shape.in_chunks && shooting_has_prefetch(policy.prefetch, Cell::kState, sizeof(T));
+      if (!ahead && !p.policy.contains("prefetch")) policy.prefetch = kMostPrefetch<T>;
       const std::int64_t most_slots = kMostShootingThreads / lanes;
       cut = Segments::cut(p.seq_len, std::min(most_slots * policy.blocks_a_team, std::int64_t(policy.segments)), policy.overlap);
       threads = int(ceil_div(std::min(ceil_div(cut.count, policy.blocks_a_team), most_slots) * lanes, kWarp)) * kWarp;
@@ -308,9 +318,11 @@ class Shooting final : public Run {
       return policy.blocks_a_team == 1 ? 0 : teams * std::int64_t(sizeof(TeamBarrier)) + TeamBoard<C, K>::kFlags * blocks * std::int64_t(sizeof(int));
     }
     std::int64_t workspace_bytes() const { return status_bytes() + edge_bytes() + flag_bytes(); }
-    template <int V, bool kChunks, int kPrefetch>
     std::int64_t shared_bytes() const {
-      return InputStream<Cell, T, V, kChunks, kPrefetch>::bytes(threads) + ShootingShared<C, K>::bytes(threads, lanes, V);
+      std::int64_t bytes = 0;
+      with_shape<T>(shape,
+                    [&]<int V, bool kChunks>() { bytes = InputStream<Cell, T, V, kChunks>::bytes(threads, policy.prefetch) + ShootingShared<C, K>::bytes(threads, lanes, V); });
+      return bytes;
     }
 
     ShootingPolicy policy;
@@ -321,14 +333,16 @@ class Shooting final : public Run {
     std::int64_t teams, blocks;
   };
 
-  /// f.template operator()<V, kChunks, kPrefetch>() for a plan.
+  /// f.template operator()<Gated>(variant): the cell with its gates, and the kernel.
   template <class F>
-  static void with_inputs(const Plan& plan, F&& f) {
-    with_shape<T>(plan.shape, [&]<int V, bool kChunks>() {
-      if constexpr (kChunks && shooting_has_prefetch(16, K, sizeof(T))) {
-        if (plan.policy.prefetch == 16) return f.template operator()<V, true, 16>();
-      }
-      f.template operator()<V, kChunks, kMostPrefetch<T>>();
+  static void with_variant(const Plan& plan, bool approximate, F&& f) {
+    with_gates<Cell, T>(approximate, [&]<class Gated>() {
+      with_shape<T>(plan.shape, [&]<int V, bool kChunks>() {
+        using Prefetch = std::conditional_t<kChunks && shooting_has_prefetch(16, K, sizeof(T)), Ahead<16, kMostPrefetch<T>>, Ahead<kMostPrefetch<T>>>;
+        const auto make = []<int kPrefetch>() { return &shooting_kernel<Gated, T, V, kChunks, kPrefetch>; };
+        f.template operator()<Gated>(Variant(Prefetch::pick(plan.policy.prefetch, make), "kernels/solvers/cuda/shooting.cu",
+                                             kernel_expression<Gated, T>("shooting_kernel", V, kChunks, plan.policy.prefetch)));
+      });
     });
   }
 
@@ -337,27 +351,28 @@ class Shooting final : public Run {
     return plan_.policy.blocks_a_team <= kMostClusterBlocks && is_hopper(machine_) ? Team::cluster : Team::grid;
   }
   /// The plan with as many blocks a team as the machine holds at once: a smaller GPU than a policy was made for does the same with fewer.
-  static Plan fitting(const Problem& p) {
+  static Plan fitting(const Problem& p, const Machine& machine) {
     Plan plan(p);
-    with_inputs(plan, [&]<int V, bool kChunks, int kPrefetch>() {
-      for (std::int64_t most;
-           plan.policy.blocks_a_team > kMostClusterBlocks &&
-           plan.blocks > (most = resident_blocks(&shooting_kernel<Cell, T, V, kChunks, kPrefetch>, plan.threads, plan.template shared_bytes<V, kChunks, kPrefetch>()));) {
+    if (plan.policy.blocks_a_team <= kMostClusterBlocks) return plan;
+    with_variant(plan, false, [&]<class Gated>(const auto& variant) {
+      auto* const kernel = ready(variant, machine);
+      for (std::int64_t most; plan.policy.blocks_a_team > kMostClusterBlocks && plan.blocks > (most = resident_blocks(kernel, plan.threads, plan.shared_bytes()));)
         plan = Plan(p, int(std::max<std::int64_t>(std::min<std::int64_t>(most / plan.teams, plan.policy.blocks_a_team - 1), 1)));
-      }
     });
     return plan;
   }
 
   const Layout<Cell> at_;
   const Plan plan_;
-  const bool approximate_;
   Machine& machine_;
   const Buffer status_;  // [blocks] ShootingStatus
   const Buffer edges_;   // see TeamPages
   const Buffer flags_;   // [teams] TeamBarrier, then TeamPages::flags
+  std::function<void(const RecurrenceTensors<T>&, Stream)> enqueue_;
 };
 
 PRNN_REGISTER_SOLVER(Shooting, kDevice);
+
+#endif  // __CUDACC_RTC__
 
 }  // namespace prnn::PRNN_BACKEND

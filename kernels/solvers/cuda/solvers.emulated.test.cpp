@@ -238,11 +238,13 @@ TEST(Shooting, HasTheSameBitsHoweverFarAheadItCopies) {
       Workbench far(p, machine());
       far.solve("shooting");
       p.policy["prefetch"] = 16;
-      EXPECT_EQ(find_solver("shooting", device(), p)->prepare(p, machine())->policy().at("prefetch"), shooting_has_prefetch(16, Cell::kState, sizeof(T)) ? 16 : 24);
+      if (!find_solver("shooting", device(), p)->why_not(p).empty()) return;  // not compiled with the program, and no compiler here
+      EXPECT_EQ(find_solver("shooting", device(), p)->prepare(p, machine())->policy().at("prefetch"), 16);
       Workbench near(p, machine());
       near.solve("shooting");
       EXPECT_EQ(near.bytes("h"), far.bytes("h")) << p.cell << " " << to_string(p.storage);
       p.hidden = 15;  // no whole 16-byte words
+      p.policy.erase("prefetch");
       EXPECT_EQ(find_solver("shooting", device(), p)->prepare(p, machine())->policy().at("prefetch"), 24);
     });
   });
@@ -892,7 +894,7 @@ TEST(EveryDeviceSolver, DeclaresItsLaunchesAndWhereItIsUndefined) {
     EXPECT_NE(find_solver("shooting", device(), bad)->why_not(bad), "") << key;
   }
   p.policy = {{"prefetch", 4}};
-  EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy prefetch: this kernel is compiled for 24");
+  EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy prefetch = 4: must be a multiple of 8 from 8 to 64");
   p.policy = {{"tiles", 2}};
   EXPECT_EQ(find_solver("seq_fused", device(), p)->why_not(p), "policy tiles = 2: must be 0 or 1");
   p.policy = {{"tiles", 1}};

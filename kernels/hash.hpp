@@ -1,4 +1,4 @@
-// hash.hpp: what numbers the reference knows already.
+// hash.hpp: what names things that are known already: truths, compiled kernels.
 #pragma once
 
 #include <cstddef>
