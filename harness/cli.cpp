@@ -102,6 +102,10 @@ int main_command(const std::vector<std::string>& words) {
   CLI::App* run = app.add_subcommand("run", "verify, trace and time the cases of a suite; table, record, report page");
   add_run_flags(*run, flags);
   add_timed_run_flags(*run, flags);
+  run->footer(
+      "--against: each case is ready in both programs, in fresh processes, and visited by one and the other in a recorded random order: what drifts drifts for both.\n"
+      "--shard i/n: whole groups, dealt by their estimated length; prnn merge joins the records. harness/examples/ has a Slurm array and GNU parallel.\n"
+      "--inject: damage on purpose, to try the gate with (slowdown=0.03: real work after each launch; truncate=BITS; iteration_limit=N); never a baseline.");
   add_run_flags(*app.add_subcommand("verify", "run without timing"), flags);
 
   std::vector<std::string> files, set;
@@ -118,7 +122,7 @@ int main_command(const std::vector<std::string>& words) {
   reference->add_flag("--json", json, "for programs");
   app.add_subcommand("bench", "the cases of a suite as Google Benchmarks in manual-time mode: prnn bench SUITE [--device D] [--benchmark_...]");
   CLI::App* list = app.add_subcommand("list", "what exists, what does not run here and why");
-  list->add_option("what", what, "cells | solvers | suites | devices | claims [all]");
+  list->add_option("what", what, "cells | solvers | suites | devices | claims [these]; kernels: registers, spills, shared memory and occupancy of each, on a GPU");
   list->add_flag("--json", json, "for programs");
   CLI::App* report = app.add_subcommand("report", "one self-contained page and verdicts.json from records");
   report->add_option("files", files, "records (JSON lines)")->required();
@@ -142,6 +146,12 @@ int main_command(const std::vector<std::string>& words) {
   gate->add_option("--junit", gate_flags.junit, "JUnit XML to write");
   gate->add_option("--markdown", gate_flags.markdown, "Markdown to write");
   gate->add_flag("--json", gate_flags.json, "for programs");
+  gate->footer(
+      "Exit code, the first that applies: 2 wrong or less accurate, 5 a case missing or crashed, 3 more iterations, 1 slower, 4 inconclusive, 0. An improvement never fails.\n"
+      "The noise is that of a process, not of a sample: three A/A runs or more in the baseline tell it case by case (prnn baseline show NAME), or those of --calibration.\n"
+      "A margin tighter than what 99 % of sweeps of equal builds stay below is reported as unenforceable, and that counts instead.\n"
+      "Slower is what lies beyond its margin with its whole 95 % interval, within the rate of false discoveries of the sweep, in clock cycles too, and in a second process:\n"
+      "cases that need it are run again beside the record (RECORD.again1.jsonl), so that --replay gives the same verdict. Across machines only speedups are compared.");
   std::string a, b;
   CLI::App* compare = app.add_subcommand("compare", "ratios of times, B over A, with intervals");
   compare->add_option("a", a, "record, folder of records or saved name")->required();
@@ -158,6 +168,7 @@ int main_command(const std::vector<std::string>& words) {
   selftest->add_flag("--trivial", trivial,
                      "only the results of regime paper, f32, one channel, at most 32 steps, made with the fault that $PRNN_FAULT names: code 2 where one is wrong");
   selftest->add_flag("--json", json, "for programs");
+  selftest->footer("Switches on the faults that are seeded in the sources (harness/faults.cpp) one at a time, in an extra build, and runs the check that is to catch each.");
   CLI::App* info = app.add_subcommand("info", "machine, GPU, clocks, driver, compiler, flags, commit");
   info->add_flag("--json", json, "for programs");
 

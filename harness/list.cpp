@@ -10,6 +10,7 @@
 #include <set>
 
 #include "harness/commands.hpp"
+#include "harness/kernel_list.hpp"
 #include "harness/nearest.hpp"
 #include "harness/record.hpp"
 
@@ -131,8 +132,9 @@ Json claim_list() {
 struct Section {
   std::string name;
   Json (*list)();
+  bool unasked = true;  // part of a list of everything
 };
-const Section kSections[] = {{"cells", cells}, {"solvers", solver_list}, {"suites", suite_list}, {"devices", device_list}, {"claims", claim_list}};
+const Section kSections[] = {{"cells", cells}, {"solvers", solver_list}, {"suites", suite_list}, {"devices", device_list}, {"claims", claim_list}, {"kernels", kernel_list, false}};
 
 std::string text_of(const Json& value) {
   if (value.is_string()) return value;
@@ -165,7 +167,7 @@ int list_command(const std::string& what, bool json) {
   if (!what.empty() && std::find(known.begin(), known.end(), what) == known.end()) throw BadInput(fmt::format("prnn list {}: unknown list{}", what, did_you_mean(what, known)));
   Json all;
   for (const Section& section : kSections) {
-    if (!what.empty() && section.name != what) continue;
+    if (what.empty() ? !section.unasked : section.name != what) continue;
     if (json) all[section.name] = section.list();
     else print(section);
   }

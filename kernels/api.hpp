@@ -154,6 +154,26 @@ class Machine {
   virtual double launch_s() = 0;
 };
 
+/// A kernel as a launch starts it.
+struct KernelUse {
+  std::string symbol;                                              // as the linker knows it
+  std::int64_t launches = 0, blocks = 0;                           // so many launches of so many blocks each
+  int threads = 0;                                                 // a block
+  int registers = 0;                                               // a thread
+  std::int64_t local_bytes = 0;                                    // a thread: spilled registers, and arrays that are indexed at run time
+  std::int64_t static_shared_bytes = 0, dynamic_shared_bytes = 0;  // a block
+  int blocks_a_multiprocessor = 0;                                 // that are resident at once
+  double occupancy = 0;                                            // their threads over the most that a multiprocessor holds
+};
+
+/// A machine that knows what its kernels take is this too.
+class KernelTeller {
+ public:
+  virtual ~KernelTeller() = default;
+  /// The kernels that launch(stream) would start, in the order of their first launch; runs nothing. Throws DeviceError for what cannot stand in a captured graph.
+  virtual std::vector<KernelUse> kernels(const std::function<void(Stream)>& launch) = 0;
+};
+
 /// Every machine this build has and this computer can run; a machine that is absent gives the reason in one line.
 struct MachineEntry {
   std::string device;

@@ -43,10 +43,27 @@ struct TransposedTile {
     first_l = row % along * kTileSteps;
     b = row / along;
   }
-  /// f(slot in shared memory, l, d) for this thread's steps; neighbouring threads are neighbouring channels.
+  /// This thread's channel where neighbouring threads are neighbouring channels; >= hidden: none.
+  PRNN_DEVICE std::int64_t my_channel() const { return first_d + thread_index() % kTileChannels; }
+  /// f(slot in shared memory, l, d, load(l, d)) for this thread's steps; neighbouring threads are neighbouring channels. All its loads wait for memory together.
+  template <class Load, class F>
+  PRNN_DEVICE void for_each_channel_fastest(Load&& load, F&& f) const {
+    constexpr int kMine = kTileSteps / kTileRows;
+    const std::int64_t d = my_channel(), c = d - first_d;
+    decltype(load(first_l, d)) loaded[kMine] = {};
+    const auto step = [](int i) { return thread_index() / kTileChannels + i * kTileRows; };
+    const auto exists = [&](int i) { return d < at.hidden && first_l + step(i) < at.seq_len; };
+    PRNN_UNROLL for (int i = 0; i < kMine; ++i) {
+      if (exists(i)) loaded[i] = load(first_l + step(i), d);
+    }
+    PRNN_UNROLL for (int i = 0; i < kMine; ++i) {
+      if (exists(i)) f(int(c) * kPitch + step(i), first_l + step(i), d, loaded[i]);
+    }
+  }
+  /// f(slot, l, d), one step after the other.
   template <class F>
   PRNN_DEVICE void for_each_channel_fastest(F&& f) const {
-    const std::int64_t c = thread_index() % kTileChannels, d = first_d + c;
+    const std::int64_t d = my_channel(), c = d - first_d;
     for (int s = thread_index() / kTileChannels; s < kTileSteps; s += kTileRows) {
       if (d < at.hidden && first_l + s < at.seq_len) f(int(c) * kPitch + s, first_l + s, d);
     }

@@ -118,7 +118,7 @@ std::string driver_version() {
   return version;
 }
 
-class CudaMachine : public Machine {
+class CudaMachine : public Machine, public KernelTeller {
  public:
   CudaMachine() {
     PRNN_CUDA(cudaSetDevice(0));
@@ -215,6 +215,28 @@ class CudaMachine : public Machine {
     return as_recorded_s(median(samples_s) / launches);
   }
 
+  std::vector<KernelUse> kernels(const std::function<void(Stream)>& work) override {
+    const detail::OwnedGraph graph = detail::make_graph();
+    detail::capture_into(graph.get(), work);
+    std::size_t count = 0;
+    PRNN_CUDA(cudaGraphGetNodes(graph.get(), nullptr, &count));
+    std::vector<cudaGraphNode_t> nodes(count);
+    PRNN_CUDA(cudaGraphGetNodes(graph.get(), nodes.data(), &count));
+    std::vector<KernelUse> uses;
+    for (const cudaGraphNode_t node : nodes) {
+      cudaGraphNodeType type{};
+      PRNN_CUDA(cudaGraphNodeGetType(node, &type));
+      if (type != cudaGraphNodeTypeKernel) continue;
+      const KernelUse use = kernel_use(node);
+      const auto known = std::find_if(uses.begin(), uses.end(), [&](const KernelUse& other) {
+        return other.symbol == use.symbol && other.blocks == use.blocks && other.threads == use.threads && other.dynamic_shared_bytes == use.dynamic_shared_bytes;
+      });
+      if (known == uses.end()) uses.push_back(use);
+      else ++known->launches;
+    }
+    return uses;
+  }
+
   void spin(std::int64_t steps, Stream stream) override {
     launch(&damage_kernel, 1, kWarp, 0, stream, static_cast<std::uint16_t*>(nullptr), std::int64_t(0), Masks{}, 1, steps, 1.0f, reinterpret_cast<float*>(scratch_));
   }
@@ -264,6 +286,28 @@ class CudaMachine : public Machine {
     Gate* gate;
     ~Opener() { gate->open = 1; }
   };
+
+  static KernelUse kernel_use(cudaGraphNode_t node) {
+    cudaKernelNodeParams launch{};
+    PRNN_CUDA(cudaGraphKernelNodeGetParams(node, &launch));
+    const char* symbol = nullptr;
+    PRNN_CUDA(cudaFuncGetName(&symbol, launch.func));
+    cudaFuncAttributes attributes{};
+    PRNN_CUDA(cudaFuncGetAttributes(&attributes, launch.func));
+    const int threads = int(launch.blockDim.x * launch.blockDim.y * launch.blockDim.z);
+    int resident = 0;
+    PRNN_CUDA(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, launch.func, threads, launch.sharedMemBytes));
+    return {.symbol = symbol,
+            .launches = 1,
+            .blocks = std::int64_t(launch.gridDim.x) * launch.gridDim.y * launch.gridDim.z,
+            .threads = threads,
+            .registers = attributes.numRegs,
+            .local_bytes = std::int64_t(attributes.localSizeBytes),
+            .static_shared_bytes = std::int64_t(attributes.sharedSizeBytes),
+            .dynamic_shared_bytes = std::int64_t(launch.sharedMemBytes),
+            .blocks_a_multiprocessor = resident,
+            .occupancy = double(resident) * threads / attribute(cudaDevAttrMaxThreadsPerMultiProcessor)};
+  }
 
   void transfer(void* to, const void* from, std::int64_t bytes, cudaMemcpyKind kind) {
     PRNN_CUDA(cudaMemcpyAsync(to, from, std::size_t(bytes), kind, stream_));

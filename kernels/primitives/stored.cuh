@@ -11,25 +11,22 @@ struct Stored {
   void* data;
   Storage storage;
 
-  /// Of read-only data.
-  PRNN_DEVICE C at(std::int64_t i) const {
+  /// f(the numbers, as a pointer to their own type): one branch for all that f does with them, whose loads then wait together.
+  template <class F>
+  PRNN_DEVICE void typed(F&& f) const {
     if constexpr (std::is_same_v<C, double>) {
-      return load(static_cast<const double*>(data) + i);
+      f(static_cast<double*>(data));
     } else {
-      if (storage == Storage::f32) return load(static_cast<const float*>(data) + i);
-      if (storage == Storage::bf16) return load(static_cast<const Bf16*>(data) + i);
-      return load(static_cast<const F16*>(data) + i);
+      if (storage == Storage::f32) f(static_cast<float*>(data));
+      else if (storage == Storage::bf16) f(static_cast<Bf16*>(data));
+      else f(static_cast<F16*>(data));
     }
   }
-  /// One rounding.
-  PRNN_DEVICE void put(std::int64_t i, C x) const {
-    if constexpr (std::is_same_v<C, double>) {
-      store(static_cast<double*>(data) + i, x);
-    } else {
-      if (storage == Storage::f32) return store(static_cast<float*>(data) + i, x);
-      if (storage == Storage::bf16) return store(static_cast<Bf16*>(data) + i, x);
-      store(static_cast<F16*>(data) + i, x);
-    }
+  /// Of read-only data.
+  PRNN_DEVICE C at(std::int64_t i) const {
+    C x;
+    typed([&](const auto* p) { x = load(p + i); });
+    return x;
   }
 };
 
@@ -51,12 +48,12 @@ struct StoredRecurrence {
 
 template <class Cell, class C>
 PRNN_DEVICE void load_weights(const Layout<Cell>& at, const Stored<C>& weights, std::int64_t d, C (&a)[Cell::kWeights]) {
-  PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) a[k] = k < kStoredWeights<Cell> ? weights.at(at.a(k, d)) : C(0);
+  weights.typed([&](const auto* p) { PRNN_UNROLL for (int k = 0; k < Cell::kWeights; ++k) a[k] = k < kStoredWeights<Cell> ? load(p + at.a(k, d)) : C(0); });
 }
 /// u [kInputs] of one step, input 0 at `first`; not yet guarded.
 template <class Cell, class C>
 PRNN_DEVICE void load_inputs(const Stored<C>& inputs, std::int64_t first, std::int64_t hidden, C (&u)[Cell::kInputs]) {
-  PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[k] = inputs.at(first + k * hidden);
+  inputs.typed([&](const auto* p) { PRNN_UNROLL for (int k = 0; k < Cell::kInputs; ++k) u[k] = load(p + first + k * hidden); });
 }
 /// As for RecurrenceTensors.
 template <class Cell, class C>
@@ -66,7 +63,7 @@ PRNN_DEVICE void load_start(const Layout<Cell>& at, const StoredRecurrence<C>& t
 }
 template <class Cell, class C>
 PRNN_DEVICE void store_step(const Layout<Cell>& at, const StoredRecurrence<C>& t, std::int64_t b, std::int64_t l, std::int64_t d, const C (&h)[Cell::kState]) {
-  PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) t.h.put(at.h(b, l, i, d), h[i]);
+  t.h.typed([&](auto* p) { PRNN_UNROLL for (int i = 0; i < Cell::kState; ++i) store(p + at.h(b, l, i, d), h[i]); });
 }
 template <class Cell, class C>
 PRNN_DEVICE void store_last(const Layout<Cell>& at, const StoredRecurrence<C>& t, std::int64_t b, std::int64_t d, const C (&h)[Cell::kState]) {

@@ -84,38 +84,55 @@ PRNN_KERNEL assemble_kernel(Unfused<Cell, C> w, int k, bool checked) {
   constexpr int K = Cell::kState;
   const TransposedTile<Cell> tile(w.at);
   auto* const slots = shared_memory<Element<C, K>>();
+  auto* const fits = reinterpret_cast<Fit*>(slots + TransposedTile<Cell>::kSlots);  // [kTileRows, kTileChannels]
   const int number = k < 0 ? w.status->solves : k;
-  bool any = false;
-  tile.for_each_channel_fastest([&](int slot, std::int64_t l, std::int64_t d) {
-    C a[Cell::kWeights], u[Cell::kInputs], f[K];
-    State<C, K> before, h;
-    load_weights(w.at, w.tensors.a, d, a);
-    load_inputs<Cell>(w.tensors.u, w.at.u(tile.b, l, 0, d), w.at.hidden, u);
+  const std::int64_t mine = tile.my_channel(), channel = tile.b * w.at.hidden + mine;
+  C a[Cell::kWeights] = {};
+  std::int64_t bad = 0;
+  if (mine < w.at.hidden) {
+    load_weights(w.at, w.tensors.a, mine, a);
+    bad = w.first_bad[channel];
+  }
+  struct Step {
+    C u[Cell::kInputs], before[K], h[K];
+  };
+  const auto load_step = [&](std::int64_t l, std::int64_t d) {
+    Step step;
+    load_inputs<Cell>(w.tensors.u, w.at.u(tile.b, l, 0, d), w.at.hidden, step.u);
     PRNN_UNROLL for (int i = 0; i < K; ++i) {
-      before.x[i] = l == 0 ? PRNN_FAULT(26, w.tensors.h0[w.at.edge(tile.b, i, d)], C(0)) : w.iterate[w.at.h(tile.b, l - 1, i, d)];
-      h.x[i] = w.iterate[w.at.h(tile.b, l, i, d)];
+      step.before[i] = l == 0 ? PRNN_FAULT(26, w.tensors.h0[w.at.edge(tile.b, i, d)], C(0)) : w.iterate[w.at.h(tile.b, l - 1, i, d)];
+      step.h[i] = w.iterate[w.at.h(tile.b, l, i, d)];
     }
+    return step;
+  };
+  Fit fit;
+  tile.for_each_channel_fastest(load_step, [&](int slot, std::int64_t l, std::int64_t, const Step& step) {
+    C f[K];
     Element<C, K> element;
-    step_and_jacobian<Cell>(before.x, a, u, f, element.map.jacobian);
-    PRNN_UNROLL for (int i = 0; i < K; ++i) element.map.offset[i] = f[i] - h.x[i];
+    step_and_jacobian<Cell>(step.before, a, step.u, f, element.map.jacobian);
+    PRNN_UNROLL for (int i = 0; i < K; ++i) element.map.offset[i] = f[i] - step.h[i];
     element.starts = l == 0;
     slots[slot] = element;
-    const std::int64_t channel = tile.b * w.at.hidden + d;
-    if (l >= w.first_bad[channel]) return;
-    if (w.trace && number < kUnfusedTraced) {
+    fit.also(fit_of(element.map, step.h, step.before), l < bad);
+    if (w.trace && l < bad && number < kUnfusedTraced) {
       PRNN_UNROLL for (int i = 0; i < K; ++i) atomic_max_magnitude(w.trace + number, magnitude(element.map.offset[i]));
     }
-    if (!checked) return;
-    const Fit fit = fit_of(element.map, h.x, before.x);
-    // Another step of the channel may write the current number meanwhile: the answer is the same. Before the first, none has passed.
-    const bool passed = atomic_load(w.failed + channel) < number - 1;
-    if (!fit.passes) atomic_store(w.failed + channel, number);
-    if (fit.converged(passed)) return;
-    w.unfinished[channel] = number;
-    any = true;
   });
-  if (barrier_or(any) && thread_index() == 0) w.status->unfinished = number;
+  fits[thread_index()] = fit;
+  barrier();
   tile.for_each_step_fastest([&](int slot, std::int64_t l, std::int64_t d) { w.elements[(tile.b * w.at.hidden + d) * w.at.seq_len + l] = slots[slot]; });
+  if (!checked || thread_index() >= kTileChannels || mine >= w.at.hidden) return;
+  // One report a channel and block: all blocks of a channel write the same word, which takes its turns.
+  for (int row = 1; row < kTileRows; ++row) {
+    const Fit other = fits[row * kTileChannels + thread_index()];
+    fit.also(other);
+  }
+  // Another block of the channel may write the current number meanwhile: the answer is the same. Before the first, none has passed.
+  const bool passed = atomic_load(w.failed + channel) < number - 1;
+  if (!fit.passes) atomic_store(w.failed + channel, number);
+  if (fit.converged(passed)) return;
+  w.unfinished[channel] = number;
+  w.status->unfinished = number;
 }
 
 /// h += dh from the scanned elements. number: of the iterate that it makes, -1: from status, and only unfinished channels move.
@@ -191,7 +208,7 @@ class NewtonUnfused final : public Run {
   static constexpr bool kIterates = true, kDeterministic = false;
   static std::int64_t workspace_bytes(const Problem& p) {
     const Sizes s(p);
-    return s.iterate + s.elements + s.first_bad + 2 * s.failed + s.scan + std::int64_t(sizeof(UnfusedStatus)) + kTraceBytes;
+    return s.iterate + s.elements + s.first_bad + s.numbers + s.scan + std::int64_t(sizeof(UnfusedStatus)) + kTraceBytes;
   }
 
   NewtonUnfused(const Problem& p, Machine& machine) : NewtonUnfused(p, machine, Sizes(p)) {}
@@ -224,17 +241,18 @@ class NewtonUnfused final : public Run {
   }
 
  private:
+  static constexpr std::size_t kAssembleSharedBytes = TransposedTile<Cell>::kSlots * sizeof(Element<C, K>) + kTileRows * kTileChannels * sizeof(Fit);
   static constexpr std::int64_t kTraceBytes = 2 * kUnfusedTraced * sizeof(double);
 
   struct Sizes {
-    std::int64_t iterate, elements, first_bad, failed, scan;  // bytes; unfinished is as large as failed
+    std::int64_t iterate, elements, first_bad, numbers, scan;  // bytes; numbers: failed, then unfinished
     explicit Sizes(const Problem& p) {
       const Layout<Cell> at = layout_of<Cell>(p);
       const std::int64_t count = at.channels() * at.seq_len;
       iterate = count * K * std::int64_t(sizeof(C));
       elements = count * std::int64_t(sizeof(Element<C, K>));
       first_bad = at.channels() * std::int64_t(sizeof(std::int64_t));
-      failed = at.channels() * std::int64_t(sizeof(int));
+      numbers = 2 * at.channels() * std::int64_t(sizeof(int));
       scan = DeviceScan<C, K>::bytes(count);
     }
   };
@@ -246,8 +264,7 @@ class NewtonUnfused final : public Run {
         iterate_(machine, sizes.iterate),
         elements_(machine, sizes.elements),
         first_bad_(machine, sizes.first_bad),
-        failed_(machine, sizes.failed),
-        unfinished_(machine, sizes.failed),
+        numbers_(machine, sizes.numbers),
         scan_(machine, sizes.scan),
         status_(machine, sizeof(UnfusedStatus)),
         trace_(machine, kTraceBytes) {}
@@ -260,8 +277,8 @@ class NewtonUnfused final : public Run {
                              .iterate = iterate_.template as<C>(),
                              .elements = elements_.template as<Element<C, K>>(),
                              .first_bad = first_bad_.template as<std::int64_t>(),
-                             .failed = failed_.template as<int>(),
-                             .unfinished = unfinished_.template as<int>(),
+                             .failed = numbers_.template as<int>(),
+                             .unfinished = numbers_.template as<int>() + at_.channels(),
                              .status = status_.template as<UnfusedStatus>(),
                              .trace = trace};
     if (limit_ < 0) {
@@ -294,14 +311,12 @@ class NewtonUnfused final : public Run {
     prnn::PRNN_BACKEND::launch(kernel, ceil_div(count, kElementwiseThreads), kElementwiseThreads, 0, stream, w);
   }
   void begin(const Unfused<Cell, C>& w, Stream stream) {
-    fill_async(w.first_bad, 0x7f, first_bad_.bytes(), stream);  // beyond any step
-    fill_async(w.failed, 0xff, failed_.bytes(), stream);        // -1
-    fill_async(w.unfinished, 0xff, unfinished_.bytes(), stream);
+    fill_async(w.first_bad, 0x7f, first_bad_.bytes(), stream);    // beyond any step
+    fill_async(numbers_.data(), 0xff, numbers_.bytes(), stream);  // -1
     elementwise(&guess_kernel<Cell, C>, w, stream, at_.channels() * at_.seq_len);
   }
   void assemble(const Unfused<Cell, C>& w, Stream stream, int number) {
-    prnn::PRNN_BACKEND::launch(&assemble_kernel<Cell, C>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(Element<C, K>),
-                               stream, w, number, limit_ < 0);
+    prnn::PRNN_BACKEND::launch(&assemble_kernel<Cell, C>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, kAssembleSharedBytes, stream, w, number, limit_ < 0);
   }
   void update(const Unfused<Cell, C>& w, Stream stream, int number) {
     prnn::PRNN_BACKEND::launch(&update_kernel<Cell, C>, TransposedTile<Cell>::blocks(at_), kTileChannels * kTileRows, TransposedTile<Cell>::kSlots * sizeof(State<C, K>), stream, w,
@@ -313,7 +328,7 @@ class NewtonUnfused final : public Run {
   const Layout<Cell> at_;
   const int limit_;  // linear solves, -1: adaptive
   Machine& machine_;
-  const Buffer iterate_, elements_, first_bad_, failed_, unfinished_, scan_, status_, trace_;
+  const Buffer iterate_, elements_, first_bad_, numbers_, scan_, status_, trace_;
   std::map<std::array<const void*, 6>, ConditionalLoop> loops_;
   bool traced_ = false;
 };
