@@ -4,10 +4,14 @@
 #include <string_view>
 
 #include "kernels/api.hpp"
+#if defined(PRNN_CELL)
+#include PRNN_CELL_HEADER
+#else
 #include "kernels/cells/affine_scan.hpp"
 #include "kernels/cells/elman_diag.hpp"
 #include "kernels/cells/gru_diag.hpp"
 #include "kernels/cells/lstm_cifg_diag.hpp"
+#endif
 
 namespace prnn {
 
@@ -20,12 +24,19 @@ struct TypeList {
   }
 };
 
+#if defined(PRNN_CELL)
+// The sources compiled anew for one cell of a user's (harness/cell_object.hpp): its type and header, and the storage types that are wanted.
+using AllCells = TypeList<PRNN_CELL>;
+using AllScans = TypeList<>;
+using AllStorages = TypeList<PRNN_CELL_STORAGES>;
+#else
 using AllCells = TypeList<GruDiag, LstmCifgDiag, ElmanDiag>;
 /// What op reduction scans: affine maps, by the shape of their Jacobians.
 using AllScans = TypeList<AffineScan<1>, AffineScan<2>>;
+using AllStorages = TypeList<float, double, Bf16, F16>;
+#endif
 template <class Cell>
 inline constexpr bool is_scan = kStoredWeights<Cell> == 0;
-using AllStorages = TypeList<float, double, Bf16, F16>;
 
 namespace detail {
 template <class... Lists, class F>

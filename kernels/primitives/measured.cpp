@@ -10,7 +10,7 @@
 #include <map>
 #include <utility>
 
-#include "kernels/cells/all.hpp"
+#include "kernels/cells/facts.hpp"
 #include "kernels/fault.hpp"
 
 namespace prnn {
@@ -205,13 +205,7 @@ bool has_whole_words(std::int64_t hidden, Storage storage) { return hidden * siz
 
 Storage other_of_its_size(Storage storage) { return storage == Storage::f16 ? Storage::bf16 : storage == Storage::bf16 ? Storage::f16 : storage; }
 
-std::string stand_in(const std::string& cell) {
-  bool is_scalar = true;
-  AllCells::for_each([&]<class Cell>() {
-    if (cell == Cell::name) is_scalar = Cell::kState == 1;
-  });
-  return is_scalar ? "gru_diag" : "lstm_cifg_diag";
-}
+std::string stand_in(const std::string& cell) { return facts_of(cell).state == 1 ? "gru_diag" : "lstm_cifg_diag"; }
 
 }  // namespace
 
