@@ -244,10 +244,10 @@ std::string first_error(const std::string& header, const std::string& output) {
     std::smatch placed, error;
     if (!std::regex_match(line, placed, kPlaced)) continue;
     const std::string said = placed[4];
-    const bool is_error = std::regex_match(said, error, kError);
-    if (is_error && what.empty()) what = error[2];
+    const bool is_first_error = what.empty() && std::regex_match(said, error, kError);
+    if (is_first_error) what = error[2];
     // Of an error inside a header of ours what is of use is the line that led there, before or after it.
-    if (placed[1] == header && (where.empty() || is_error)) where = fmt::format("{}:{}:{}", header, placed[2].str(), placed[3].str());
+    if (placed[1] == header && (where.empty() || is_first_error)) where = fmt::format("{}:{}:{}", header, placed[2].str(), placed[3].str());
   }
   if (const std::size_t rule = what.find("rule: "); rule != what.npos) {
     what = what.substr(rule + 6);

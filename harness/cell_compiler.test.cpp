@@ -9,6 +9,7 @@
 #include <set>
 
 #include "harness/program_test.hpp"
+#include "harness/record.hpp"
 #include "reference/reference.hpp"
 #include "reference/user_cell.hpp"
 
@@ -126,7 +127,7 @@ TEST_F(UserCell, ThatBreaksARuleOfItsShapeIsToldWhich) {
   expect_answer("* name = ", "* nome = ", 64, "x.hpp: name is missing; expected");
   expect_answer("kState = 1", "kState = 0", 64, "x.hpp: kState is out of range; expected 1 to 4");
   expect_answer(", kGates = 2", "", 64, "x.hpp: a size is missing; expected");
-  expect_answer("template <class S, class P>", "using S = double; using P = double;", 64, "x.hpp: step() does not fit; expected template <class S, class P>");
+  expect_answer("template <class S, class P>", "using S = double;\n  template <class P>", 64, "x.hpp: step() does not fit; expected template <class S, class P>");
   expect_answer(".input = 0", ".input = 2", 64, "x.hpp: memory.input is no input; expected -1, or 0 to kInputs - 1");
   expect_answer("template <class S", "static void jacobian(int);\n  template <class S", 64, "x.hpp: jacobian() does not fit; expected");
 }
@@ -255,7 +256,7 @@ TEST(LoadedCell, ThatIsACopyHasTheBitsOfTheOriginal) {
         tensors.items.push_back({spec, buffers.back().data()});
       }
       op.draw(p, *cpu, tensors);
-      const std::unique_ptr<Run> run = solver->prepare(p, *cpu);
+      const std::unique_ptr<prnn::Run> run = solver->prepare(p, *cpu);
       run->launch(tensors, nullptr);
       const LocalRatios ratios = op.local_ratios(p, *cpu, tensors);
       EXPECT_LE(ratios.worst(), kErrorFactor) << name << " " << p.cell;

@@ -38,7 +38,7 @@ struct CellRules {
       },
       "rule: memory is missing; expected static constexpr Memory memory{...}, or {} where no gate forgets");
   static_assert(Cell::memory.input >= -1 && Cell::memory.input < Cell::kInputs, "rule: memory.input is no input; expected -1, or 0 to kInputs - 1");
-  static_assert(StepsIn<Cell, double, double> && StepsIn<Cell, Dual<double, Cell::kState>, double>,
+  static_assert(StepsIn<Cell, float, float> && StepsIn<Cell, double, double> && StepsIn<Cell, Dual<double, Cell::kState>, double>,
                 "rule: step() does not fit; expected template <class S, class P> static void step(const S (&h)[kState], const P (&a)[kWeights], const P (&u)[kInputs], "
                 "S (&h_next)[kState])");
 };
