@@ -265,8 +265,8 @@ CompiledCell compile_cell(const std::string& header, const std::vector<Storage>&
   const Words program = compiler();
   const fs::path folder = fs::absolute(cache) / "cells";
   const Workplace place(folder);
-  // What it includes is looked for among our sources, then beside it.
-  put_file(place.path() / kHeader, fmt::format("#line 1 \"{}\"\n{}", header, cell.text));
+  // What it includes is looked for among our sources, then beside it. It is included more than once.
+  put_file(place.path() / kHeader, fmt::format("#pragma once\n#line 1 \"{}\"\n{}", header, cell.text));
   put_file(place.path() / kCheck, check_unit(type, mentions(tokens(cell.text), "jacobian")));
   put_file(place.path() / kSolvers, solver_unit());
 
