@@ -524,7 +524,10 @@ Provenance provenance(const Json& json) {
   if (!head.at("text").is_null()) head("text", p.text);
   if (json.contains("shard") && !json.at("shard").is_null()) p.shard = shard(json.at("shard"));
   head.newer("interleaved_with", p.interleaved_with);
-  if (json.contains("cell") && !json["cell"].is_null()) head("cell", p.cell);
+  if (json.contains("cell") && !json["cell"].is_null()) {
+    head("cell", p.cell);
+    if (!p.cell.contains("sha256")) throw BadInput("cell: expected path, sha256 and text");
+  }
   if (json.contains("inject")) head.text("inject", p.inject);
   return p;
 }
