@@ -202,6 +202,7 @@ class Session {
   std::vector<std::string> words(int i) const {
     std::vector<std::string> words{"run", flags_.suite, "--device", flags_.device, "--turns"};
     for (const std::string& set : flags_.set) words.insert(words.end(), {"--set", set});
+    if (!flags_.cell.empty()) words.insert(words.end(), {"--cell", flags_.cell});
     if (!flags_.only.empty()) words.insert(words.end(), {"--only", flags_.only});
     if (flags_.shard != "1/1") words.insert(words.end(), {"--shard", flags_.shard});
     if (!flags_.inject.empty() && i == 0) words.insert(words.end(), {"--inject", flags_.inject});

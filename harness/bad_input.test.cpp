@@ -93,7 +93,7 @@ TEST_F(Program, RefusesUnknownCommandsAndFlagsWithTheNearestName) {
 
 TEST_F(Program, SaysWhatLaterVersionsBring) {
   for (const char* command : {"tune", "explain"}) refused(std::string(command) + " x", std::string("prnn ") + command + " is not part of this build yet\n");
-  for (const char* flag : {"--cell x.hpp", "--profile", "--cell=x.hpp"}) refused(std::string("run small.toml ") + flag, "prnn run: --", "is not part of this build yet\n");
+  for (const char* flag : {"--profile", "--profile=x"}) refused(std::string("run small.toml ") + flag, "prnn run: --", "is not part of this build yet\n");
 }
 
 TEST_F(Program, SaysHowToBuildTheFaultsForASelftest) {

@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 
 /// Part of the contract, not of this build: refused by name.
 const std::vector<std::string> kLaterCommands = {"tune", "explain"};
-const std::vector<std::string> kLaterFlags = {"--cell", "--profile"};
+const std::vector<std::string> kLaterFlags = {"--profile"};
 
 // --- commands of a few lines ---------------------------------------------------------------------------------------------------
 
@@ -63,6 +63,7 @@ void add_run_flags(CLI::App& app, RunFlags& flags) {
   app.add_option("--only", flags.only, "only cases whose case_id matches this regular expression");
   app.add_flag("--resume", flags.resume, "continue the record named by --out; rows that are error or timeout are run again");
   app.add_option("--shard", flags.shard, "i/n: the i-th of n parts of the plan, whole groups; prnn merge joins their records");
+  app.add_option("--cell", flags.cell, "header with one cell (examples/mgu.hpp): takes the place of the suite's cells; needs a C++ compiler");
   app.add_flag("--dry", flags.dry, "print plan, memory and time estimate; run nothing");
   app.add_flag("--no-report", flags.no_report, "do not write the page");
   app.add_flag("--json", flags.json, "for programs");

@@ -44,6 +44,7 @@ void require_one_run(const Input& first, const Input& other) {
   same("number of groups", std::to_string(a.shard->plan_groups), std::to_string(b.shard->plan_groups));
   same("commit", a.commit, b.commit);
   same("machine or build", a.fingerprint, b.fingerprint);
+  same("cell", sha256_of_cell(a), sha256_of_cell(b));
   same("text", Json(a.text).dump(), Json(b.text).dump());
   same("kind of run", a.copy_bytes_per_s ? "timed" : "verified only", b.copy_bytes_per_s ? "timed" : "verified only");
   same("injected damage", a.inject, b.inject);

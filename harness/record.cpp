@@ -499,6 +499,7 @@ Json to_json(const Provenance& p) {
     const auto& [session, side, program, commit] = *p.interleaved_with;
     json["interleaved_with"] = Json{{"session", session}, {"side", side}, {"program", program}, {"commit", commit}};
   }
+  json["cell"] = p.cell.empty() ? Json(nullptr) : Json(p.cell);
   json["inject"] = p.inject.empty() ? Json(nullptr) : Json(p.inject);
   return json;
 }
@@ -523,6 +524,10 @@ Provenance provenance(const Json& json) {
   if (!head.at("text").is_null()) head("text", p.text);
   if (json.contains("shard") && !json.at("shard").is_null()) p.shard = shard(json.at("shard"));
   head.newer("interleaved_with", p.interleaved_with);
+  if (json.contains("cell") && !json["cell"].is_null()) {
+    head("cell", p.cell);
+    if (!p.cell.contains("sha256")) throw BadInput("cell: expected path, sha256 and text");
+  }
   if (json.contains("inject")) head.text("inject", p.inject);
   return p;
 }
@@ -585,6 +590,8 @@ void RecordWriter::write(const std::vector<CaseRecord>& group) {
 
 void RecordWriter::write_text(const std::string& text) { write_all(file_, path_, text); }
 
+std::string sha256_of_cell(const Provenance& p) { return p.cell.empty() ? "the program's" : p.cell.at("sha256"); }
+
 void require_same_run(const std::string& path, const Provenance& theirs, const Provenance& now) {
   const auto same = [&](const char* what, const std::string& their, const std::string& ours) {
     if (their != ours) throw BadInput(fmt::format("--resume: {} is of another {} ({}); expected {}", path, what, their, ours));
@@ -595,6 +602,7 @@ void require_same_run(const std::string& path, const Provenance& theirs, const P
   same("machine or build", theirs.fingerprint, now.fingerprint);
   same("commit", theirs.commit, now.commit);
   same("text", Json(theirs.text).dump(), Json(now.text).dump());
+  same("cell", sha256_of_cell(theirs), sha256_of_cell(now));
   same("shard", shard_text(theirs), shard_text(now));
   same("kind of run", kind(theirs), kind(now));
   same("injected damage", theirs.inject.empty() ? "none" : theirs.inject, now.inject.empty() ? "none" : now.inject);

@@ -128,8 +128,12 @@ struct Provenance {
   std::map<std::string, std::string> text;  // regimes text and trained: file, package, bytes, sha256; empty: not used
   std::optional<Shard> shard;               // none: the whole plan
   std::optional<Interleaved> interleaved_with;
-  std::string inject;  // damage that was asked for, to try the gate with; empty: none
+  std::map<std::string, std::string> cell;  // of run --cell: path, sha256, text of its header; empty: the program's own
+  std::string inject;                       // damage that was asked for, to try the gate with; empty: none
 };
+
+/// Of the header that --cell gave, for comparing records; or that there was none.
+std::string sha256_of_cell(const Provenance&);
 
 /// What this build and computer know by themselves: time, commit, compiler, cpu, os, gpu, suite, fingerprint. The rest is the caller's.
 Provenance provenance_here(const Suite&, const std::string& command, std::string_view device, const std::optional<GpuInfo>&);

@@ -308,8 +308,8 @@ TEST(Provenance, SaysWhereTheNumbersComeFrom) {
   const Json json = to_json(p);
   std::vector<std::string> keys;
   for (const auto& [key, value] : json.items()) keys.push_back(key);
-  EXPECT_EQ(keys, (std::vector<std::string>{"record", "schema", "time_utc", "command", "commit", "dirty", "build", "machine", "gpu", "suite", "order_seed", "copy_bytes_per_s",
-                                            "launch_s", "error_factor", "fingerprint", "text", "shard", "interleaved_with", "inject"}));
+  EXPECT_EQ(keys, (std::vector<std::string>{"record",     "schema",           "time_utc", "command",      "commit",      "dirty", "build", "machine",          "gpu",  "suite",
+                                            "order_seed", "copy_bytes_per_s", "launch_s", "error_factor", "fingerprint", "text",  "shard", "interleaved_with", "cell", "inject"}));
   EXPECT_EQ(json["record"], "provenance");
   EXPECT_EQ(json["schema"], 1);
   EXPECT_EQ(json["command"], "prnn run t.toml");
@@ -327,15 +327,20 @@ TEST(Provenance, SaysWhereTheNumbersComeFrom) {
   EXPECT_EQ(json["time_utc"].get<std::string>().size(), 20u);
   EXPECT_EQ(to_json(provenance(json)).dump(), json.dump());
 
-  EXPECT_TRUE(json["interleaved_with"].is_null() && json["inject"].is_null());
+  EXPECT_TRUE(json["interleaved_with"].is_null() && json["cell"].is_null() && json["inject"].is_null());
   p.interleaved_with = Interleaved{"0123456789abcdef", 1, "other/prnn", "c0ffee"};
   p.inject = "slowdown=0.03";
+  p.cell = {{"path", "x.hpp"}, {"sha256", "12"}, {"text", "struct X"}};
   const Json pair = to_json(p);
   EXPECT_EQ(pair["interleaved_with"].dump(), R"({"session":"0123456789abcdef","side":1,"program":"other/prnn","commit":"c0ffee"})");
   EXPECT_EQ(pair["inject"], "slowdown=0.03");
+  EXPECT_EQ(pair["cell"].dump(), R"({"path":"x.hpp","sha256":"12","text":"struct X"})");
+  Json nameless = pair;
+  nameless["cell"].erase("sha256");
+  EXPECT_EQ(refusal([&] { provenance(nameless); }), "cell: expected path, sha256 and text");
   EXPECT_EQ(to_json(provenance(pair)).dump(), pair.dump());
   Json before = json;  // these came later
-  before.erase("interleaved_with"), before.erase("inject");
+  before.erase("interleaved_with"), before.erase("cell"), before.erase("inject");
   EXPECT_EQ(to_json(provenance(before)).dump(), json.dump());
 
   const Provenance none = provenance_here(suite_of(), "c", "cpu", {});

@@ -41,6 +41,7 @@ void require_alike(const Runs& runs) {
     };
     same("suite", file.head.suite_sha256, first.head.suite_sha256);
     same("device", file.rows.front().device, first.rows.front().device);
+    same("cell", sha256_of_cell(file.head), sha256_of_cell(first.head));
     same("machine or build", file.head.fingerprint, first.head.fingerprint);
     same("commit", file.head.commit, first.head.commit);
   }

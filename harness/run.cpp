@@ -12,15 +12,18 @@
 #include <random>
 
 #include "harness/against.hpp"
+#include "harness/cell_compiler.hpp"
 #include "harness/commands.hpp"
 #include "harness/exit_codes.hpp"
 #include "harness/plan.hpp"
 #include "harness/progress.hpp"
+#include "harness/sha256.hpp"
 #include "harness/shell_words.hpp"
 #include "harness/supervisor.hpp"
 #include "harness/sweep.hpp"
 #include "harness/timer.hpp"
 #include "harness/turns.hpp"
+#include "reference/user_cell.hpp"
 
 namespace prnn {
 namespace {
@@ -80,6 +83,10 @@ int show_plan(const Suite& suite, const std::vector<Group>& groups, Machine& mac
   return 0;
 }
 
+std::string no_device_cell(const RunFlags& flags, const std::string& device) {
+  return fmt::format("--cell {}: a cell from a header runs on the CPU alone in this build, not on device {}; expected --device cpu", flags.cell, device);
+}
+
 /// A machine and the plan for it, or the part of it that is this run's.
 struct Prepared {
   std::unique_ptr<Machine> machine;
@@ -93,6 +100,7 @@ Prepared prepare(const Suite& suite, const RunFlags& flags) {
   options.only = flags.only;
   Prepared prepared{open_machine(flags.device), {}, {}};
   options.device = prepared.machine->device();
+  if (!flags.cell.empty() && options.device != "cpu") throw BadInput(no_device_cell(flags, options.device));
   options.free_bytes = prepared.machine->free_bytes();
   options.last_level_cache_bytes = prepared.machine->last_level_cache_bytes();
   prepared.plan = make_plan(suite, options);
@@ -124,6 +132,7 @@ Provenance head_of(const Suite& suite, const RunFlags& flags, const std::string&
   head.order_seed = std::random_device{}();
   head.shard = prepared.shard;
   head.inject = flags.inject;
+  head.cell = suite.cell;
   return head;
 }
 
@@ -134,6 +143,27 @@ SweepOptions sweep_options(const RunFlags& flags, const Attempt& attempt) {
   options.spent_s = attempt.spent_s;
   if (!flags.inject.empty()) options.injection = parse_injection(flags.inject);
   return options;
+}
+
+/// Compiles and loads the header of --cell, and puts its cell in the place of the suite's. Throws BadInput. A line where its Jacobian is wrong, else empty.
+std::string use_cell(const RunFlags& flags, Suite& suite) {
+  if (flags.device == "cuda" || flags.device == "emulated") throw BadInput(no_device_cell(flags, flags.device));
+  std::vector<Storage> storages;
+  for (const Storage storage : kStorages) {
+    const auto asks = [&](const Grid& grid) { return std::find(grid.axes.storage.begin(), grid.axes.storage.end(), storage) != grid.axes.storage.end(); };
+    if (std::any_of(suite.grids.begin(), suite.grids.end(), asks)) storages.push_back(storage);
+  }
+  if (std::all_of(suite.grids.begin(), suite.grids.end(), [](const Grid& grid) { return grid.axes.cells.empty(); }))
+    throw BadInput(fmt::format("--cell {}: {} has no cells to replace; expected a suite of op recurrence", flags.cell, suite.path));
+  const CompiledCell compiled = compile_cell(flags.cell, storages, cache_directory());
+  if (compiled.compiled_s > 0) std::cerr << fmt::format("{}: compiled in {}", flags.cell, readable_time(compiled.compiled_s)) << std::endl;
+  if (!compiled.wrong_jacobian.empty()) return compiled.wrong_jacobian;
+  const std::string name = load_cell(compiled.object, compiled.digest);
+  for (Grid& grid : suite.grids) {
+    if (!grid.axes.cells.empty()) grid.axes.cells = {name};
+  }
+  suite.cell = {{"path", flags.cell}, {"sha256", sha256(compiled.text)}, {"text", compiled.text}};
+  return "";
 }
 
 /// In a process of its own, the first or one that goes on where another was ended.
@@ -239,10 +269,14 @@ int finish(const Suite& suite, const RunFlags& flags, const std::string& out, co
 int run_command(const RunFlags& flags, bool timed, const std::string& command) {
   std::vector<Override> overrides;
   for (const std::string& set : flags.set) overrides.push_back(parse_override(set));
-  const Suite suite = load_suite(flags.suite, overrides);
+  Suite suite = load_suite(flags.suite, overrides);
   if (flags.resume && flags.out.empty()) throw BadInput("--resume: expected --out FILE, the record to continue");
   if (!flags.inject.empty()) refuse_damage(flags);
   timed = timed && suite.metric_time;
+  if (const std::string wrong = flags.cell.empty() ? "" : use_cell(flags, suite); !wrong.empty()) {
+    std::cerr << wrong << std::endl;
+    return kWrong;
+  }
   if (flags.dry) {
     const Prepared prepared = prepare(suite, flags);
     return show_plan(suite, prepared.plan, *prepared.machine, timed, flags.json);

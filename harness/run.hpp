@@ -11,7 +11,7 @@
 namespace prnn {
 
 struct RunFlags {
-  std::string suite, out, device = "auto", only, shard = "1/1", against, inject;
+  std::string suite, out, device = "auto", only, shard = "1/1", against, inject, cell;
   std::vector<std::string> set;
   int processes = 5;  // of each program, with against
   bool resume = false, dry = false, no_report = false, json = false;

@@ -231,6 +231,7 @@ TEST_F(Merge, RefusesWhatIsOfAnotherRun) {
   refuses_head([](Json& head) { head["shard"]["plan_groups"] = 5; }, "is of another number of groups (5)");
   refuses_head([](Json& head) { head["commit"] = "0"; }, "is of another commit (0)");
   refuses_head([](Json& head) { head["fingerprint"] = "0"; }, "is of another machine or build (0)");
+  refuses_head([](Json& head) { head["cell"] = Json{{"path", "x"}, {"sha256", "12"}, {"text", ""}}; }, "is of another cell (12)");
   refuses_head([](Json& head) { head["text"] = Json{{"file", "x"}}; }, "is of another text");
   refuses_head([](Json& head) { head["copy_bytes_per_s"] = 1e9; }, "is of another kind of run (timed)");
   refuses_head([](Json& head) { head["inject"] = "slowdown=1"; }, "is of another injected damage (slowdown=1)");

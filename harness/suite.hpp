@@ -65,6 +65,7 @@ struct Suite {
   std::string text_file;                                         // regimes text and trained; empty: what the set-up installed
   std::shared_ptr<const std::vector<unsigned char>> text_bytes;  // read when a grid has such a regime, else null
   Limits limits;
+  std::map<std::string, std::string> cell;  // of run --cell, whose cell stands in the place of all: path, sha256, text of its header
 };
 
 /// One --set of the command line: axis and its values as written, "seq_len" and "32,64".

@@ -51,7 +51,7 @@ const std::vector<Rule>& rules() {
       {"kernels know kernels", std::regex("^kernels/"), std::regex("\\.test\\.cpp$"), std::regex(INCLUDES "(reference|harness)/")},
       {"the reference knows the op and the cells, and no solver", std::regex("^reference/"), std::regex(kTests), std::regex(INCLUDES "kernels/(solvers|primitives)/")},
       {"harness/ sees kernels/api.hpp and the verdicts", std::regex("^harness/"), std::regex(kTests),
-       std::regex(INCLUDES "(kernels/(?!(api|fault)\\.hpp\")|reference/(?!(reference|thresholds)\\.hpp\"))")},
+       std::regex(INCLUDES "(kernels/(?!(api|fault|runtime/embedded)\\.hpp\")|reference/(?!(reference|thresholds|user_cell)\\.hpp\"))")},
       {"a test of harness/ sees no cell and no solver", std::regex("^harness/.*(\\.test\\.cpp|/testing\\.hpp)$"), std::regex(kNowhere),
        std::regex(INCLUDES "kernels/(cells|solvers)/")},
       {"nothing but harness/ includes harness/", std::regex("^(kernels|reference)/"), std::regex("^kernels/solvers/device_outputs[.]"),  // which compares digests

@@ -13,6 +13,7 @@
 #include "kernels/hash.hpp"
 #include "kernels/ops/trained.hpp"
 #include "reference/share_time.hpp"
+#include "reference/user_cell.hpp"
 
 namespace prnn {
 namespace {
@@ -31,6 +32,7 @@ std::string key_of(const Problem& p, std::int64_t b, std::int64_t d) {
   if (p.regime == "public") key << " hidden=" << p.hidden;
   if (reads_text(p.regime) && p.text) key << " seq_len=" << p.seq_len << " text=" << hash_bytes(p.text->data(), p.text->size());
   if (p.regime == "trained") key << " model=" << hash_bytes(trained_text(p.cell).data(), trained_text(p.cell).size());
+  if (const std::string source = loaded_digest(p.cell); !source.empty()) key << " source=" << source;  // a name alone does not say what a user's cell is
   return key.str();
 }
 

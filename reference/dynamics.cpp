@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/cells/growth.hpp"
+#include "reference/cell_object.hpp"
 #include "reference/channel_in.hpp"
 #include "reference/reference.hpp"
 
@@ -19,7 +20,7 @@ Dynamics dynamics_of(const ChannelData& data, const Truth& truth) {
   Dynamics dynamics;
   for (std::int64_t l = 0; l < data.seq_len; ++l) {
     channel.inputs(l, u);
-    step_and_jacobian<Cell>(h, channel.a, u, f, jacobian);
+    derived_jacobian<Cell>(h, channel.a, u, f, jacobian);
     growth.advance(jacobian);
     for (int i = 0; i < K; ++i) {
       for (const double entry : jacobian[i]) dynamics.jacobian_max = max_or_nan(dynamics.jacobian_max, std::fabs(entry));
@@ -33,6 +34,7 @@ Dynamics dynamics_of(const ChannelData& data, const Truth& truth) {
 }  // namespace
 
 Dynamics dynamics(const ChannelData& data, const Truth& truth) {
+  if (const CellObject* loaded = loaded_object(data.cell)) return loaded->dynamics(data, truth);
   Dynamics found;
   with_recurrence(data.cell, [&]<class Cell>() { found = dynamics_of<Cell>(data, truth); });
   return found;

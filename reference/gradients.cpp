@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "kernels/hash.hpp"
+#include "reference/cell_object.hpp"
 #include "reference/channel_in.hpp"
 #include "reference/mp.hpp"
 #include "reference/share_time.hpp"
@@ -172,6 +173,7 @@ BackwardChannel channel_at(const Problem& p, std::int64_t b, std::int64_t d, std
 }
 
 Gradients true_gradients(const BackwardChannel& channel, Deadline deadline) {
+  if (const CellObject* loaded = loaded_object(channel.data.cell)) return loaded->gradients(channel, deadline);
   Gradients gradients;
   with_cell(channel.data.cell, [&]<class Cell>() {
     expect_shapes<Cell>(channel);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "reference/cell_object.hpp"
 #include "reference/running_bound.hpp"
 #include "reference/tally.hpp"
 
@@ -52,6 +53,7 @@ void judge_channel(const JudgedChannel& channel, Storage storage, std::string_vi
 }  // namespace
 
 std::vector<double> forward_bound(const ChannelData& data, const Truth& truth, Storage storage, std::string_view gates) {
+  if (const CellObject* loaded = loaded_object(data.cell)) return loaded->forward_bound(data, truth, storage, gates);
   std::vector<double> bound;
   bound.reserve(truth.states.size());
   with_recurrence(data.cell, [&]<class Cell>() {

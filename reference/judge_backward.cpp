@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "kernels/cells/bounded.hpp"
+#include "reference/cell_object.hpp"
 #include "reference/mp.hpp"
 #include "reference/tally.hpp"
 
@@ -219,6 +220,7 @@ void compare(const std::vector<JudgedHidden>& all, bool squares, const AllBounds
 }  // namespace
 
 GradientBounds gradient_bounds(const BackwardChannel& channel, Storage storage, std::string_view gates, const GivenErrors& given) {
+  if (const CellObject* loaded = loaded_object(channel.data.cell)) return loaded->gradient_bounds(channel, storage, gates, given);
   GradientBounds bounds;
   with_cell(channel.data.cell, [&]<class Cell>() { with_bounded(storage, gates, [&]<class Number>() { bounds = bounds_of<Cell, Number>(channel, storage, given); }); });
   return bounds;

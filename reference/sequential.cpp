@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/fault.hpp"
+#include "reference/cell_object.hpp"
 #include "reference/channel_in.hpp"
 #include "reference/mp.hpp"
 #include "reference/running_bound.hpp"
@@ -56,6 +57,7 @@ Truth states_of(const ChannelData& data, Deadline deadline, std::optional<Storag
 }  // namespace
 
 Truth true_states(const ChannelData& data, Deadline deadline, std::optional<Storage> until_hopeless) {
+  if (const CellObject* loaded = loaded_object(data.cell)) return loaded->true_states(data, deadline, until_hopeless);
   Truth truth;
   with_recurrence(data.cell, [&]<class Cell>() { truth = states_of<Cell>(data, deadline, until_hopeless); });
   return truth;

@@ -4,17 +4,27 @@
 #include <string_view>
 
 #include "kernels/api.hpp"
+#if defined(PRNN_CELL)
+#include PRNN_CELL_HEADER
+#else
 #include "kernels/cells/affine_scan.hpp"
 #include "kernels/cells/elman_diag.hpp"
 #include "kernels/cells/gru_diag.hpp"
 #include "kernels/cells/linear_diag.hpp"
 #include "kernels/cells/lstm_cifg_diag.hpp"
+#endif
 
 namespace prnn {
 
+#if defined(PRNN_CELL)
+// The sources compiled anew for one cell of a user's (harness/cell_compiler.hpp): its type and header.
+using AllCells = TypeList<PRNN_CELL>;
+using AllScans = TypeList<>;
+#else
 using AllCells = TypeList<GruDiag, LstmCifgDiag, ElmanDiag, LinearDiag<1>>;
 /// What op reduction scans: affine maps, by the shape of their Jacobians.
 using AllScans = TypeList<AffineScan<1>, AffineScan<2>>;
+#endif
 template <class Cell>
 inline constexpr bool is_scan = kStoredWeights<Cell> == 0;
 

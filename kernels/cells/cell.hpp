@@ -14,7 +14,11 @@ struct TypeList {
     (f.template operator()<Ts>(), ...);
   }
 };
+#if defined(PRNN_CELL)
+using AllStorages = TypeList<PRNN_CELL_STORAGES>;  // those that a user of a cell of his own wants (harness/cell_compiler.hpp)
+#else
 using AllStorages = TypeList<float, double, Bf16, F16>;
+#endif
 
 /// Which pre-activation gates forgetting and the sign that moves it towards remembering; input = -1: the cell has none.
 struct Memory {
@@ -69,10 +73,10 @@ inline constexpr int kStoredWeights = [] {
   else return Cell::kWeights;
 }();
 
-/// f(h, u) [kState] and J = df/dh [kState, kState] (row: output component), at the point h that is given.
+/// f(h, u) [kState] and J = df/dh [kState, kState] (row: output component), at the point h that is given, from the step itself.
 template <class Cell, class T>
-PRNN_HD inline void step_and_jacobian(const T (&h)[Cell::kState], const T (&a)[Cell::kWeights], const T (&u)[Cell::kInputs], T (&f)[Cell::kState],
-                                      T (&jacobian)[Cell::kState][Cell::kState]) {
+PRNN_HD inline void derived_jacobian(const T (&h)[Cell::kState], const T (&a)[Cell::kWeights], const T (&u)[Cell::kInputs], T (&f)[Cell::kState],
+                                     T (&jacobian)[Cell::kState][Cell::kState]) {
   using D = Dual<T, Cell::kState>;
   D x[Cell::kState], y[Cell::kState];
   for (int i = 0; i < Cell::kState; ++i) x[i] = D::variable(h[i], i);
@@ -81,6 +85,21 @@ PRNN_HD inline void step_and_jacobian(const T (&h)[Cell::kState], const T (&a)[C
     f[i] = y[i].value;
     for (int j = 0; j < Cell::kState; ++j) jacobian[i][j] = PRNN_FAULT(6, y[i].slope[j], j > i ? T(0) : y[i].slope[j]);
   }
+}
+
+/// Whether a cell brings both by hand, for speed: jacobian(h, a, u, f, jacobian) in the types that kernels compute with. `prnn run --cell` holds it against the derived one.
+template <class Cell, class T>
+concept HasOwnJacobian = std::is_floating_point_v<T> &&
+    requires(const T (&h)[Cell::kState], const T (&a)[Cell::kWeights], const T (&u)[Cell::kInputs], T (&f)[Cell::kState], T (&jacobian)[Cell::kState][Cell::kState]) {
+  Cell::jacobian(h, a, u, f, jacobian);
+};
+
+/// The same as solvers take it.
+template <class Cell, class T>
+PRNN_HD inline void step_and_jacobian(const T (&h)[Cell::kState], const T (&a)[Cell::kWeights], const T (&u)[Cell::kInputs], T (&f)[Cell::kState],
+                                      T (&jacobian)[Cell::kState][Cell::kState]) {
+  if constexpr (HasOwnJacobian<Cell, T>) Cell::jacobian(h, a, u, f, jacobian);
+  else derived_jacobian<Cell>(h, a, u, f, jacobian);
 }
 
 /// Vector-Jacobian product of one step: g [kState] -> J^T g for h [kState], a [kWeights], u [kInputs].

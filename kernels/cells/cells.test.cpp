@@ -11,6 +11,7 @@
 
 #include "kernels/cells/all.hpp"
 #include "kernels/cells/graph.hpp"
+#include "kernels/cells/rules.hpp"
 #include "kernels/cells/testing.hpp"
 #include "reference/mp.hpp"
 #include "reference/thresholds.hpp"
@@ -167,6 +168,36 @@ TEST(StepGraph, HasTheDerivativesOfEveryOperation) {
     EXPECT_NE(grad_u[0], 0);
     EXPECT_NE(grad_a[0], 0);
   }
+}
+
+/// Elman's cell with a Jacobian by hand that nobody would take for the step's.
+struct OwnJacobian : ElmanDiag {
+  template <class T>
+  static void jacobian(const T (&)[1], const T (&)[1], const T (&)[1], T (&f)[1], T (&jacobian)[1][1]) {
+    f[0] = T(7);
+    jacobian[0][0] = T(8);
+  }
+};
+
+TEST(OwnJacobian, IsWhatSolversTakeAndNotWhatTheReferenceTakes) {
+  static_assert(HasOwnJacobian<OwnJacobian, float> && HasOwnJacobian<OwnJacobian, double> && !HasOwnJacobian<OwnJacobian, Dual<double, 1>> && !HasOwnJacobian<ElmanDiag, double>);
+  const double h[1] = {0.5}, a[1] = {0.25}, u[1] = {0.125};
+  double f[1], jacobian[1][1];
+  step_and_jacobian<OwnJacobian>(h, a, u, f, jacobian);
+  EXPECT_EQ(f[0], 7);
+  EXPECT_EQ(jacobian[0][0], 8);
+  double derived[1][1];
+  derived_jacobian<OwnJacobian>(h, a, u, f, derived);
+  step_and_jacobian<ElmanDiag>(h, a, u, f, jacobian);
+  EXPECT_EQ(derived[0][0], jacobian[0][0]);
+  EXPECT_NEAR(derived[0][0], 0.25 * (1 - std::tanh(0.25) * std::tanh(0.25)), 4e-16);  // of a gate within 3e-16
+}
+
+TEST(Rules, HoldForTheCellsOfTheProgram) {
+  AllCells::for_each([]<class Cell>() {
+    EXPECT_EQ(sizeof(CellRules<Cell>), 1u);
+    compile_step<Cell>();
+  });
 }
 
 TEST(LstmJacobian, IsFullAndGoesThroughTheNewCellState) {

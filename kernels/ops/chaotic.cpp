@@ -14,8 +14,7 @@
 namespace prnn {
 namespace {
 
-constexpr std::int64_t kSteps = 4096, kLeastExponent = 119;  // 119 ln 2 / 4096 = 0.0201
-constexpr int kNone = -1;
+constexpr std::int64_t kSteps = 4096, kLeastExponent = 119;      // 119 ln 2 / 4096 = 0.0201
 constexpr std::int64_t kFirstSteps = 256, kFirstExponent = -37;  // most draws die early: a tenth of the work
 
 template <class Cell>
@@ -26,7 +25,7 @@ bool is_chaotic(const Regime& regime, std::uint64_t seed, std::int64_t d, int dr
   Growth<K> growth;
   for (std::int64_t l = 0; l < kSteps; ++l) {
     for (int k = 0; k < Cell::kInputs; ++k) u[k] = draw_input(regime, Cell::memory, seed, 0, l, k, d, kSteps, nullptr, 0);
-    step_and_jacobian<Cell>(h, a, u, f, jacobian);
+    derived_jacobian<Cell>(h, a, u, f, jacobian);
     growth.advance(jacobian);
     if (l + 1 == kFirstSteps && growth.exponent() <= kFirstExponent) return false;
     std::copy_n(f, K, h);
@@ -34,18 +33,22 @@ bool is_chaotic(const Regime& regime, std::uint64_t seed, std::int64_t d, int dr
   return !growth.vanished() && growth.exponent() > kLeastExponent;
 }
 
-/// kNone: no draw is.
-int search(const std::string& cell, const Regime& regime, std::uint64_t seed, std::int64_t d) {
-  int found = kNone;
+}  // namespace
+
+int first_chaotic_draw(const std::string& cell, const Regime& regime, std::uint64_t seed, std::int64_t d) {
+  const auto& loaded = loaded_chaotic_draws();
+  if (const auto found = loaded.find(cell); found != loaded.end()) return found->second(cell, regime, seed, d);
+  int draw = 0;
   with_cell(cell, [&]<class Cell>() {
-    for (int draw = 0; found == kNone && draw < kMostDraws; ++draw) {
-      if (is_chaotic<Cell>(regime, seed, d, draw)) found = draw;
-    }
+    while (draw < kMostDraws && !is_chaotic<Cell>(regime, seed, d, draw)) ++draw;
   });
-  return found;
+  return draw;
 }
 
-}  // namespace
+std::map<std::string, decltype(&first_chaotic_draw)>& loaded_chaotic_draws() {
+  static std::map<std::string, decltype(&first_chaotic_draw)> searches;
+  return searches;
+}
 
 int chaotic_draw(const std::string& cell, const Regime& regime, std::uint64_t seed, std::int64_t d) {
   static std::mutex mutex;
@@ -57,11 +60,11 @@ int chaotic_draw(const std::string& cell, const Regime& regime, std::uint64_t se
     if (const auto found = known.find(key); found != known.end()) draw = found->second;
   }
   if (!draw) {
-    draw = search(cell, regime, seed, d);
+    draw = first_chaotic_draw(cell, regime, seed, d);
     const std::lock_guard lock(mutex);
     known[key] = *draw;
   }
-  if (*draw == kNone)
+  if (*draw == kMostDraws)
     throw BadInput("regime chaotic: none of " + std::to_string(kMostDraws) + " draws of its weights makes channel " + std::to_string(d) + " of " + cell + " chaotic");
   return *draw;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,11 @@ inline constexpr int kMostDraws = 1000;
 /// seed and d alone, and a channel has the same weights in every storage type, batch and length. Arithmetic without library functions: the same on
 /// every host. Remembered. Throws BadInput where none of kMostDraws is: a cell that is monotone in its state has no chaos.
 int chaotic_draw(const std::string& cell, const Regime& regime, std::uint64_t seed, std::int64_t d);
+
+/// The search itself, nothing of it remembered; kMostDraws where no draw is chaotic.
+int first_chaotic_draw(const std::string& cell, const Regime& regime, std::uint64_t seed, std::int64_t d);
+/// Those of the cells that were loaded.
+std::map<std::string, decltype(&first_chaotic_draw)>& loaded_chaotic_draws();
 
 /// The same of channels 0 .. hidden - 1, on all cores.
 std::vector<std::uint16_t> chaotic_draws(const std::string& cell, const Regime& regime, std::uint64_t seed, std::int64_t hidden);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cells/facts.hpp"
 #include "kernels/ops/chaotic.hpp"
 #include "kernels/ops/gradients.hpp"
 #include "kernels/primitives/register.hpp"
@@ -11,24 +12,18 @@
 namespace prnn {
 namespace {
 
-struct CellFacts {
-  int state, weights, inputs, gates;
-  Memory memory;
-  bool is_scan, is_affine;
-};
-
 std::string untrained(const std::string& cell) { return "no model of " + cell + " has been trained"; }
-
-CellFacts facts_of(const std::string& name) {
-  CellFacts facts{};
-  with_recurrence(name, [&]<class Cell>() { facts = {Cell::kState, kStoredWeights<Cell>, Cell::kInputs, Cell::kGates, Cell::memory, is_scan<Cell>, is_affine<Cell>}; });
-  return facts;
-}
 
 template <class Cells>
 std::vector<std::string> names_of() {
   std::vector<std::string> names;
   Cells::for_each([&]<class Cell>() { names.push_back(Cell::name); });
+  return names;
+}
+
+std::vector<std::string> cell_names() {
+  std::vector<std::string> names = names_of<AllCells>();
+  for (const CellFacts& cell : loaded_cells()) names.push_back(cell.name);
   return names;
 }
 
@@ -304,7 +299,7 @@ std::vector<RecurrenceLoops>& recurrence_loops() {
 }
 
 const std::vector<Op>& ops() {
-  static const std::vector<Op> list{{"recurrence", "cells", &names_of<AllCells>, &tensors, &bytes_min, &flops, &special, &why_not, &draw, &local_ratios, &channel},
+  static const std::vector<Op> list{{"recurrence", "cells", &cell_names, &tensors, &bytes_min, &flops, &special, &why_not, &draw, &local_ratios, &channel},
                                     {"reduction", "jacobian", &names_of<AllScans>, &tensors, &bytes_min, &scan_flops, &special, &scan_why_not, &draw, &local_ratios, &channel}};
   return list;
 }
@@ -371,29 +366,27 @@ ChannelData draw_channel(const Problem& p, std::int64_t b, std::int64_t d) {
     use_model(args, p, model.channels, model.inputs.data(), model.weights.data());
   }
   const int draw = args.regime.chaotic ? chaotic_draw(p.cell, args.regime, p.seed, d) : 0;
-  with_recurrence(p.cell, [&]<class Cell>() {
-    AllStorages::for_each([&]<class T>() {
-      if (storage_of<T> != p.storage) return;
-      for (int k = 0; k < Cell::kWeights; ++k) channel.weights.push_back(k < kStoredWeights<Cell> ? to_compute(drawn<T>(weight_of(args, k, d, draw))) : 0);
-      for (int k = 0; k < Cell::kState; ++k) channel.initial.push_back(drawn<compute_t<T>>(draw_initial(args.regime, p.seed, b, k, d)));
-      for (std::int64_t l = 0; l < p.seq_len; ++l) {
-        for (int k = 0; k < Cell::kInputs; ++k) channel.inputs.push_back(to_compute(drawn<T>(input_of(args, Cell::kInputs, b, l, k, d))));
-      }
-    });
+  AllStorages::for_each([&]<class T>() {
+    if (storage_of<T> != p.storage) return;
+    if (cell.weights == 0) channel.weights.push_back(0);  // C++ has no arrays of no elements (affine_scan.hpp)
+    for (int k = 0; k < cell.weights; ++k) channel.weights.push_back(to_compute(drawn<T>(weight_of(args, k, d, draw))));
+    for (int k = 0; k < cell.state; ++k) channel.initial.push_back(drawn<compute_t<T>>(draw_initial(args.regime, p.seed, b, k, d)));
+    for (std::int64_t l = 0; l < p.seq_len; ++l) {
+      for (int k = 0; k < cell.inputs; ++k) channel.inputs.push_back(to_compute(drawn<T>(input_of(args, cell.inputs, b, l, k, d))));
+    }
   });
   return channel;
 }
 
 ChannelGradients draw_gradients(const Problem& p, std::int64_t b, std::int64_t d) {
   ChannelGradients gradients;
-  with_cell(p.cell, [&]<class Cell>() {
-    AllStorages::for_each([&]<class T>() {
-      if (storage_of<T> != p.storage) return;
-      for (std::int64_t l = 0; l < p.seq_len; ++l) {
-        for (int k = 0; k < grad_components(p, Cell::kState); ++k) gradients.states.push_back(to_compute(drawn<T>(draw_gradient(p.seed, DrawStream::gradient, b, l, k, d))));
-      }
-      for (int k = 0; k < Cell::kState; ++k) gradients.last.push_back(drawn<compute_t<T>>(draw_gradient(p.seed, DrawStream::last_gradient, b, 0, k, d)));
-    });
+  const CellFacts cell = facts_of(p.cell);
+  AllStorages::for_each([&]<class T>() {
+    if (storage_of<T> != p.storage) return;
+    for (std::int64_t l = 0; l < p.seq_len; ++l) {
+      for (int k = 0; k < grad_components(p, cell.state); ++k) gradients.states.push_back(to_compute(drawn<T>(draw_gradient(p.seed, DrawStream::gradient, b, l, k, d))));
+    }
+    for (int k = 0; k < cell.state; ++k) gradients.last.push_back(drawn<compute_t<T>>(draw_gradient(p.seed, DrawStream::last_gradient, b, 0, k, d)));
   });
   return gradients;
 }

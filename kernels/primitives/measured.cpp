@@ -10,7 +10,7 @@
 #include <map>
 #include <utility>
 
-#include "kernels/cells/all.hpp"
+#include "kernels/cells/facts.hpp"
 #include "kernels/fault.hpp"
 #include "kernels/primitives/policy.hpp"
 
@@ -213,22 +213,14 @@ bool has_whole_words(std::int64_t hidden, Storage storage) { return hidden * siz
 
 Storage other_of_its_size(Storage storage) { return storage == Storage::f16 ? Storage::bf16 : storage == Storage::bf16 ? Storage::f16 : storage; }
 
-int state_of(const std::string& cell) {
-  int state = 1;
-  AllCells::for_each([&]<class Cell>() {
-    if (cell == Cell::name) state = Cell::kState;
-  });
-  return state;
-}
-
-std::string stand_in(const std::string& cell) { return state_of(cell) == 1 ? "gru_diag" : "lstm_cifg_diag"; }
+std::string stand_in(const std::string& cell) { return facts_of(cell).state == 1 ? "gru_diag" : "lstm_cifg_diag"; }
 
 /// The length whose time a candidate takes for a problem.
 std::int64_t computed_steps(const Candidate& candidate, const Problem& p, std::string_view device) {
   if (candidate.solver != "newton_fused" || device == "cpu") return p.seq_len;
   Problem overridden = p;
   overridden.policy.insert(candidate.overrides.begin(), candidate.overrides.end());
-  return newton_computed_steps(overridden, state_of(p.cell));
+  return newton_computed_steps(overridden, facts_of(p.cell).state);
 }
 
 }  // namespace

@@ -1,15 +1,12 @@
-// sources.cpp: see sources.hpp. cmake/embed_sources.cmake writes the list at every build.
+// sources.cpp: see sources.hpp.
 #include "kernels/runtime/sources.hpp"
+
+#include <algorithm>
+
+#include "kernels/runtime/embedded.hpp"
 
 namespace prnn {
 namespace {
-
-struct Source {
-  std::string_view path, text;
-};
-constexpr Source kSources[] = {
-#include "kernel_sources_generated.inc"
-};
 
 constexpr const char* kLibrary = "kernels/runtime/std.hpp";
 
@@ -33,10 +30,9 @@ void add_included(std::string_view text, std::map<std::string, std::string>& fil
 }  // namespace
 
 std::string_view source_text(std::string_view path) {
-  for (const Source& source : kSources) {
-    if (source.path == path) return source.text;
-  }
-  return {};
+  const std::vector<SourceFile>& files = embedded_sources();
+  const auto found = std::lower_bound(files.begin(), files.end(), path, [](const SourceFile& file, std::string_view wanted) { return file.path < wanted; });
+  return found != files.end() && found->path == path ? found->text : std::string_view();
 }
 
 std::map<std::string, std::string> included_by(std::string_view text) {

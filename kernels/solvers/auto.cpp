@@ -14,6 +14,8 @@
 //   build/default/prnn_fit_auto --unseen > suites/auto_unseen.toml
 //   ./prnn run suites/auto_unseen.toml --device cuda --no-report --out results/auto_unseen/h200-DATE-COMMIT.jsonl
 //   build/default/prnn_fit_auto --check --within 1.10 results/auto_unseen/*.jsonl
+#include "kernels/solvers/auto.hpp"
+
 #include "kernels/cells/all.hpp"
 #include "kernels/primitives/measured.hpp"
 #include "kernels/primitives/policy.hpp"
@@ -103,19 +105,21 @@ std::unique_ptr<Run> prepare(const Problem& p, Machine& machine) {
   return std::make_unique<Auto>(choice, machine);
 }
 
+template <std::size_t kDevice>
+void register_for(const std::string& cell, Storage storage, const std::string& pass) {
+  solvers().push_back({.name = kName,
+                       .device = kDevices[kDevice],
+                       .cell = cell,
+                       .storage = storage,
+                       .pass = pass,
+                       .why_not = &why_not<kDevice>,
+                       .workspace_bytes = &workspace_bytes<kDevice>,
+                       .prepare = &prepare<kDevice>});
+}
 template <std::size_t kDevice, class Cells>
 void register_for(std::initializer_list<const char*> passes) {
   for_each_compiled<Cells>([&]<class Cell, class T>() {
-    for (const char* pass : passes) {
-      solvers().push_back({.name = kName,
-                           .device = kDevices[kDevice],
-                           .cell = Cell::name,
-                           .storage = storage_of<T>,
-                           .pass = pass,
-                           .why_not = &why_not<kDevice>,
-                           .workspace_bytes = &workspace_bytes<kDevice>,
-                           .prepare = &prepare<kDevice>});
-    }
+    for (const char* pass : passes) register_for<kDevice>(Cell::name, storage_of<T>, pass);
   });
 }
 template <std::size_t kDevice>
@@ -128,6 +132,19 @@ bool register_for() {
 [[maybe_unused]] const bool registered = register_for<0>() && register_for<1>() && register_for<2>();
 
 }  // namespace
+
+void register_auto(const std::string& cell, const std::vector<Solver>& its_solvers) {
+  constexpr void (*kRegister[])(const std::string&, Storage, const std::string&) = {&register_for<0>, &register_for<1>, &register_for<2>};
+  for (std::size_t device = 0; device < std::size(kDevices); ++device) {
+    for (const Storage storage : kStorages) {
+      for (const char* pass : {"forward", "backward"}) {
+        const bool there =
+            std::any_of(its_solvers.begin(), its_solvers.end(), [&](const Solver& its) { return its.device == kDevices[device] && its.storage == storage && its.pass == pass; });
+        if (there) kRegister[device](cell, storage, pass);
+      }
+    }
+  }
+}
 
 std::string_view auto_table() { return kTable; }
 

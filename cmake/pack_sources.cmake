@@ -1,0 +1,12 @@
+# pack_sources.cmake: packs FILES (of SOURCE_DIR, separated by |) into OUTPUT, "path bytes\n" before each text, for kernels/runtime/embedded.cpp.
+string(REPLACE "|" ";" files "${FILES}")
+list(SORT files)
+file(WRITE ${OUTPUT}.tmp "")
+foreach(file IN LISTS files)
+  cmake_path(RELATIVE_PATH file BASE_DIRECTORY ${SOURCE_DIR} OUTPUT_VARIABLE path)
+  file(SIZE ${file} bytes)
+  file(APPEND ${OUTPUT}.tmp "${path} ${bytes}\n")
+  file(READ ${file} text)
+  file(APPEND ${OUTPUT}.tmp "${text}")
+endforeach()
+file(RENAME ${OUTPUT}.tmp ${OUTPUT})
