@@ -377,7 +377,7 @@ TEST_F(Program, ListsWhatExistsFromTheRegistries) {
       if (place.find("emulated") == place.npos) continue;
       on_gpu = true;
       EXPECT_EQ(space["steps_a_thread"], "1 to 8, compiled when first used");
-      EXPECT_EQ(space["threads"], "a multiple of 32 from 32 to 1024 or a multiple of 32 from 32 to 512") << "by cell and storage";
+      EXPECT_EQ(space["threads"], "a multiple of 32 from 32 to 1024 | a multiple of 32 from 32 to 512") << "by cell and storage";
     }
     EXPECT_TRUE(on_gpu);
   }

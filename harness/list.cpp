@@ -45,7 +45,7 @@ Json device_list() {
   return list;
 }
 
-/// What a solver's policies may say: {"cpu forward": {key: values}}; devices with the same space share a line, and values that depend on cell or storage are joined.
+/// What a solver's policies may say: {"cpu forward": {key: values}}; devices with the same space share a line, and values that depend on cell or storage are joined by |.
 Json policy_spaces(const std::string& name) {
   std::map<std::pair<std::string, std::string>, std::map<std::string, std::set<std::string>>> by_place;
   for (const Solver& solver : solvers()) {
@@ -56,7 +56,7 @@ Json policy_spaces(const std::string& name) {
   std::map<std::pair<std::string, Json>, std::vector<std::string>> shared;
   for (const auto& [place, space] : by_place) {
     Json values;
-    for (const auto& [key, texts] : space) values[key] = fmt::format("{}", fmt::join(texts, " or "));
+    for (const auto& [key, texts] : space) values[key] = fmt::format("{}", fmt::join(texts, " | "));
     shared[{place.first, values}].push_back(place.second);
   }
   Json spaces = Json::object();
