@@ -43,7 +43,10 @@ TEST(CellType, IsTheStructWithAStepInItsNamespaces) {
   EXPECT_EQ(cell_type("x.hpp", "namespace a::b { namespace c { struct A { template <class S> void step(S); }; } }"), "::a::b::c::A");
   EXPECT_EQ(cell_type("x.hpp", "struct B { int x; void f() { step(1); } };\nstruct A : B { void step(); };"), "::A") << "a call in a function is no step()";
   EXPECT_EQ(cell_type("x.hpp", "// struct B { step( }\n/* struct C { step( */ const char* s = \"struct D { step(\"; char c = '\"'; struct A { void step(); };"), "::A");
-  EXPECT_EQ(cell_type("x.hpp", "struct F;\nnamespace n = std;\nvoid f(struct G g) {}\nstruct A final { void step(); };"), "::A");
+  EXPECT_EQ(cell_type("x.hpp",
+                      "struct F;\nint x{step(1)};\ntemplate <struct G>\nint y{step(1)};\nstruct F make() { step(1); }\nnamespace n = std;\nvoid f(struct G g) {}\nstruct A final { "
+                      "void step(); };"),
+            "::A");
   EXPECT_EQ(cell_type("x.hpp", "struct A { struct Inner { int x; }; void step(); };"), "::A");
   EXPECT_EQ(cell_type("x.hpp", "namespace { struct A { void step(); }; }"), "::A");
 }
@@ -63,6 +66,7 @@ TEST(FirstError, NamesTheUsersLine) {
                   "kernels/cells/cell.hpp: In instantiation of 'f':\nx.hpp:12:3:   required from here\nkernels/cells/cell.hpp:5:6: error: no operator\nx.hpp:13:1: note: n\n"),
       "x.hpp:12:3: no operator")
       << "an error of ours is where the user's line led to it";
+  EXPECT_EQ(first_error("x.hpp", "x.hpp:12:3:   required from here\nx.hpp:5:6: error: no operator\n"), "x.hpp:5:6: no operator");
   EXPECT_EQ(first_error("x.hpp", "kernels/cells/cell.hpp:5:6: error: no operator\n"), "x.hpp: no operator");
   EXPECT_EQ(first_error("x.hpp", "killed\n"), "x.hpp: the compiler failed");
 }
