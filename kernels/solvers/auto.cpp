@@ -3,6 +3,7 @@
 // time; what it chose is Run::solver() and Run::policy().
 //   tensors: the choice's
 //
+// The records that its first lines name are in the history (git log -- results/auto), not in the tree: results/ has no room for grids.
 // To fit the table anew, from the root of the tree, on the machines whose times it is to hold (it is replaced whole):
 //   ./prnn run suites/auto.toml --device cuda --no-report --out results/auto/h200-DATE-COMMIT.jsonl
 //   ./prnn run suites/auto_backward.toml --device cuda --no-report --out results/auto_backward/h200-DATE-COMMIT.jsonl

@@ -288,7 +288,7 @@ TEST(ScanChained, RefusesTilesThatSharedMemoryDoesNotHold) {
   };
   const Policy largest{{"threads", 512}, {"channels_a_block", 256}, {"steps_a_thread", 16}, {"stages", 1}};
   EXPECT_EQ(why("2x2", Storage::f32, largest), "");
-  EXPECT_EQ(why("2x2", Storage::f64, largest), "policy steps_a_thread = 16: 1 tiles of 393216 bytes, more than the 178176 that a block has for them");
+  EXPECT_EQ(why("2x2", Storage::f64, largest), "this policy needs 447488 bytes of shared memory a block; there are 232448");
   EXPECT_NE(why("2x2", Storage::f32, {{"threads", 512}, {"steps_a_thread", 16}, {"stages", 2}}), "");
   EXPECT_EQ(why("diag", Storage::f32, {{"threads", 512}, {"steps_a_thread", 16}, {"stages", 3}}), "");
   EXPECT_NE(why("diag", Storage::f32, {{"threads", 512}, {"steps_a_thread", 16}, {"stages", 4}}), "");
