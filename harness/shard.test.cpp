@@ -71,6 +71,16 @@ TEST(Deal, WhatDoesNotRunTakesNoTimeAndWhatIsTooLargeHereMayRunElsewhere) {
   EXPECT_EQ(dealt(mixed, 1, 2), (std::vector<std::string>{"g0", "g2"}));
 }
 
+TEST(Deal, BytesTakeTimeToo) {
+  auto plan = plan_of({1, 1, 1});
+  for (Case& c : plan[1].cases) c.set_bytes = 10'000'000'000;  // 40 s on a CPU
+  EXPECT_EQ(dealt(plan, 1, 2), (std::vector<std::string>{"g1"}));
+  // On a GPU 0.2 s, and 10 000 steps take 0.8 s.
+  plan = plan_of({10'000, 1, 1});
+  for (Case& c : plan[1].cases) c.set_bytes = 10'000'000'000, c.device = "cuda";
+  EXPECT_EQ(dealt(plan, 1, 2), (std::vector<std::string>{"g0"}));
+}
+
 TEST(Deal, ThePlanIsKnownByItsCases) {
   auto plan = plan_of({1, 2});
   const Shard before = deal(plan, 1, 2);
