@@ -254,6 +254,25 @@ TEST_F(Merge, RefusesWhatIsOfAnotherRun) {
   refused("merge --out g.jsonl", "prnn merge: ");
 }
 
+TEST_F(Merge, TookTurnsWhereAllShardsDidInOneSessionOnOneSide) {
+  run_shards();
+  const auto merged_session = [&](const std::string& session, int side) {
+    for (const std::string i : {"1", "2", "3"}) {
+      auto all = lines_of("s" + i + ".jsonl");
+      Json head = Json::parse(all[0]);
+      head["interleaved_with"] = Json{{"session", i == "2" ? session : "s"}, {"side", i == "2" ? side : 0}, {"program", "p"}, {"commit", "c"}};
+      all[0] = head.dump();
+      put_lines("t" + i + ".jsonl", all);
+    }
+    fs::remove(folder_ / "g.jsonl");
+    EXPECT_EQ(prnn("merge t1.jsonl t2.jsonl t3.jsonl --out g.jsonl").code, 0);
+    return Json::parse(lines_of("g.jsonl")[0])["interleaved_with"];
+  };
+  EXPECT_EQ(merged_session("s", 0)["session"], "s");
+  EXPECT_TRUE(merged_session("t", 0).is_null());
+  EXPECT_TRUE(merged_session("s", 1).is_null());
+}
+
 TEST_F(Merge, KeepsTheExitCodeOfTheRows) {
   put("suite.toml", std::string(kSuite) + "regime = \"expansive\"\niteration_limit = 1\nbatch = 4\n");  // one iteration is not enough at any of these lengths
   std::string files;
