@@ -249,7 +249,7 @@ class Session {
   bool visit(Measurer* const (&ready)[2], Random& random) {
     struct Shared {
       std::optional<std::size_t> index[2];
-      bool swapped = false, over = false;
+      bool over = false;
     };
     std::map<std::string, Shared> shared;
     for (int i = 0; i < 2; ++i) {
@@ -257,12 +257,12 @@ class Session {
     }
     std::vector<Shared> cases;
     for (const auto& [case_id, each] : shared) cases.push_back(each);
+    VisitOrder order(cases.size());
     for (int visit = 0; visit < visits_; ++visit) {
-      random.shuffle(cases);
-      for (Shared& each : cases) {
-        each.swapped = visit % 2 == 0 ? random.below(2) == 1 : !each.swapped;
+      for (const auto& [k, swapped] : order.next(random)) {
+        Shared& each = cases[k];
         for (const int turn : {0, 1}) {
-          const int i = each.swapped ? 1 - turn : turn;
+          const int i = swapped ? 1 - turn : turn;
           if (each.over || !each.index[i]) continue;
           const auto visited = ready[i]->take_turn(*each.index[i], samples_);
           if (!visited) {

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <set>
+#include <sstream>
 
 #include "harness/measurer.hpp"
 #include "harness/program_test.hpp"
@@ -96,6 +97,24 @@ TEST_F(Against, TwoProgramsTakeTurns) {
   const std::string before = get("r.jsonl");
   EXPECT_EQ(prnn(words(exe_.string(), "--processes 2 --resume")).code, 0);
   EXPECT_EQ(get("r.jsonl"), before) << "nothing was left to do";
+}
+
+TEST_F(Against, TheFirstProcessMeasuresWhatTheOthersAreTold) {
+  const std::string told = (folder_ / "told").string();
+  const std::string other = script("overheard", "exec 3<&0; mkfifo fifo$$; tee -a '" + told + "' <&3 >fifo$$ & exec '" + exe_.string() + "' \"$@\" <fifo$$");
+  ASSERT_EQ(prnn(words(other, "--processes 2")).code, 0);
+  std::istringstream stream(get("told"));
+  std::vector<Json> begins;
+  for (std::string line; std::getline(stream, line);) {
+    const Json said = Json::parse(line);
+    if (said.contains("begin")) begins.push_back(said.at("begin"));
+  }
+  ASSERT_EQ(begins.size(), 2u);
+  EXPECT_EQ(begins[0]["judge"], true);
+  EXPECT_EQ(begins[1]["judge"], false) << "50 digits are asked once";
+  EXPECT_TRUE(begins[0]["copy_bytes_per_s"].is_null());
+  EXPECT_EQ(begins[1]["copy_bytes_per_s"], *others().head.copy_bytes_per_s);
+  EXPECT_EQ(begins[0]["order_seed"], mine().head.order_seed);
 }
 
 TEST_F(Against, WhatIsNoProgramIsRefused) {
@@ -202,7 +221,8 @@ std::vector<pid_t> children(pid_t process) {
 
 TEST_F(Against, AFaultIsARowOrOneLineAndTheRestCanBeDone) {
   put("suite.toml",
-      "title = \"t\"\ncells = [\"elman_diag\"]\nsolvers = [\"seq_fused\", \"newton_fused\"]\nhidden = [64, 65]\nseq_len = 4096\nmetrics = [\"time\"]\ncache = \"hot\"\n");
+      "title = \"t\"\ncells = [\"elman_diag\"]\nsolvers = [\"seq_fused\", \"newton_fused\"]\nhidden = [64, 65]\nseq_len = 1024\nmetrics = [\"time\"]\ncache = \"hot\"\nlimits = { "
+      "case_s = 60 }\n");
   const std::string line = words(exe_.string(), "--processes 1 ");
   const pid_t program = start(line);
   ASSERT_TRUE(becomes_true([&] { return lines("r.jsonl") > 0 && lines("r.against.jsonl") > 0; }, 60)) << "both have a group ready";

@@ -260,6 +260,16 @@ TEST(ProgramsThatTookTurns, OfTooFewProcessesNeedTheNoise) {
   EXPECT_NEAR(std::log1p(pair.detectable), (1.959964 + 1.644854) * 0.01 * std::sqrt(2 / 3.0), 1e-6);  // two more sessions may come
 }
 
+TEST(ProgramsThatTookTurns, OfTwoProcessesNeedTheNoiseToo) {
+  GatePolicy policy = exact();
+  policy.uncalibrated_noise = 0.01;
+  const std::vector<double> four = {1, 1, 1, 1};
+  const Runs mine = runs_of({in_session("f", visited(times(four, {1.2})), "s", 0)}), theirs = runs_of({in_session("b", visited(four), "s", 1)});
+  const Compared pairs = judge(mine, theirs, {}, nullptr, policy).cases.at(0).compared.at(0);
+  EXPECT_EQ(pairs.basis, "2 pairs of processes, noise not calibrated");
+  EXPECT_NEAR(std::log(pairs.high / pairs.ratio), 1.959964 * 0.01, 1e-6);
+}
+
 TEST(ProgramsThatTookTurns, ArePairedByTheProcessesOfBoth) {
   CaseRecord theirs = visited(kDrifting);
   for (std::size_t k = 0; k < kDrifting.size(); ++k) (*theirs.visits)[k].process = static_cast<std::int64_t>((k + 1) / 2);

@@ -11,6 +11,7 @@
 
 #include "harness/nearest.hpp"
 #include "harness/statistics.hpp"
+#include "harness/timer.hpp"
 
 namespace prnn {
 namespace {
@@ -38,7 +39,7 @@ class Damaged final : public InjectedRun {
 
   void calibrate(Machine& machine, const std::function<Tensors()>& next) override {
     if (!injection_.slowdown) return;
-    const auto time_s = [&](const std::function<void(Stream)>& work) { return machine.time(work, launches() < 1000).time_s; };
+    const auto time_s = [&](const std::function<void(Stream)>& work) { return machine.time(work, launches() <= kMaxQueuedLaunches).time_s; };
     const auto solve = [&](Stream stream) { inner_->launch(next(), stream); };
     std::vector<double> alone_s, with_none_s, none_s, probe_s;
     for (int i = 0; i < kCalibrationSamples; ++i) {

@@ -10,6 +10,7 @@
 #include "harness/program_test.hpp"
 #include "harness/record.hpp"
 #include "harness/testing.hpp"
+#include "harness/timer.hpp"
 
 namespace prnn {
 namespace {
@@ -39,14 +40,14 @@ TEST(Inject, IsForTheSolverThatIsNamed) {
   EXPECT_FALSE(parse_injection("iteration_limit=1").applies_to(walks));
 }
 
-/// A launch takes 1 ms, a spin as its steps say: the scripted clock adds up what is launched.
+/// A launch takes 1 ms, a spin as its steps say, and less to launch behind other work: the scripted clock adds up what is launched.
 class SpinningMachine : public testing::ScriptedMachine {
  public:
-  double launch_s = 5e-6, step_s = 4e-9;
+  double launch_s = 5e-6, launch_behind_s = 2e-6, step_s = 4e-9;
   std::vector<std::int64_t> spins;
   void spin(std::int64_t steps, Stream) override {
     spins.push_back(steps);
-    spun_s_ += launch_s + static_cast<double>(steps) * step_s;
+    spun_s_ += (launch_time_s > 0 ? launch_behind_s : launch_s) + static_cast<double>(steps) * step_s;
   }
   Sample time(const std::function<void(Stream)>& launch, bool is_queued) override {
     spun_s_ = launch_time_s = 0;
@@ -61,17 +62,41 @@ class SpinningMachine : public testing::ScriptedMachine {
 
 struct FixedRun : Run {
   explicit FixedRun(SpinningMachine& machine) : machine_(machine) {}
-  int launches() const override { return 1; }
+  int launches() const override { return launches_; }
+  Policy policy() const override { return {{"threads", 7}}; }
+  std::string_view solver() const override { return "chosen"; }
+  bool capturable() const override { return false; }
   void launch(const Tensors&, Stream) override { machine_.launch_time_s = 1e-3; }
   Outcome outcome() override { return {.iterations = 7}; }
   SpinningMachine& machine_;
+  int launches_ = 1;
 };
 
-Solver fixed_solver(SpinningMachine& machine, std::optional<int>* asked = nullptr) {
-  return {.name = "fixed", .iterates = true, .prepare = [&machine, asked](const Problem& problem, Machine&) -> std::unique_ptr<Run> {
+Solver fixed_solver(SpinningMachine& machine, std::optional<int>* asked = nullptr, int launches = 1) {
+  return {.name = "fixed", .iterates = true, .prepare = [&machine, asked, launches](const Problem& problem, Machine&) -> std::unique_ptr<Run> {
             if (asked) *asked = problem.iteration_limit;
-            return std::make_unique<FixedRun>(machine);
+            auto run = std::make_unique<FixedRun>(machine);
+            run->launches_ = launches;
+            return run;
           }};
+}
+
+TEST(Inject, WhatIsDamagedSaysOfItselfWhatItIs) {
+  SpinningMachine machine;
+  const auto run = prepare_injected(parse_injection("truncate=4"), fixed_solver(machine), {}, machine);
+  EXPECT_EQ(run->policy(), (Policy{{"threads", 7}}));
+  EXPECT_EQ(run->solver(), "chosen");
+  EXPECT_FALSE(run->capturable());
+}
+
+TEST(Inject, ItsWorkIsMeasuredBehindADelayWhereTheLaunchesAre) {
+  for (const int launches : {1, kMaxQueuedLaunches - 1, kMaxQueuedLaunches}) {
+    SpinningMachine machine;
+    const auto run = prepare_injected(parse_injection("slowdown=0.1"), fixed_solver(machine, nullptr, launches), {}, machine);
+    run->calibrate(machine, [] { return Tensors{}; });
+    ASSERT_FALSE(machine.queued.empty());
+    for (const bool is_queued : machine.queued) EXPECT_EQ(is_queued, launches < kMaxQueuedLaunches) << launches << " and the work itself";
+  }
 }
 
 TEST(Inject, ASlowdownIsWorkOfTheShareThatWasAskedFor) {

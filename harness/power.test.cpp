@@ -10,6 +10,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "harness/program_test.hpp"
 #include "harness/record.hpp"
 
 namespace prnn {
@@ -140,6 +141,36 @@ TEST(Trials, AreReadAsTheyWereWritten) {
   EXPECT_THROW(read_trials(path), BadInput);
   EXPECT_THROW(trial_line("none", 1, {}, "{}"), BadInput);
   EXPECT_THROW(trial_line("none", 1, {}, "not JSON"), BadInput);
+}
+
+class PowerStudy : public Program {
+ protected:
+  /// A sitting of harness/power_study.sh, as many trials at once as there are cores.
+  Ended sit(const std::string& damage_and_trials, const std::string& seconds = "") {
+    return prnn("suite.toml cpu study " + damage_and_trials + " " + seconds, "CORES=all PROCESSES=1 KEEP=0 '" PRNN_SOURCE_DIR "/harness/power_study.sh'");
+  }
+};
+
+TEST_F(PowerStudy, GoesOnWhereASittingEnded) {
+  put("suite.toml", "title = \"t\"\ncells = [\"elman_diag\"]\nsolvers = [\"seq_fused\"]\nhidden = 3\nseq_len = 2\ncache = \"hot\"\n");
+  EXPECT_EQ(sit("calibration 3", "-1").code, 3) << "no time for a trial";
+  const Ended calibration = sit("calibration 3");
+  ASSERT_EQ(calibration.code, 0) << calibration.err;
+  EXPECT_EQ(calibration.out, "") << "nothing to count yet";
+  const Ended same = sit("none 2");
+  EXPECT_EQ(same.code, 0) << same.err;
+  ASSERT_EQ(lines("study/verdicts.jsonl"), 2);
+  EXPECT_NE(same.out.find("| none | gates that fail | "), std::string::npos) << same.out;
+  const Json line = Json::parse(get("study/verdicts.jsonl").substr(0, get("study/verdicts.jsonl").find('\n')));
+  EXPECT_TRUE(line.contains("core"));
+  EXPECT_GE(line.at("trials_at_once").get<int>(), 1);
+  EXPECT_EQ(sit("none 2", "-1").code, 0) << "nothing is left";
+  EXPECT_EQ(sit("truncate=12 1").code, 0);
+  const Ended damaged = sit("truncate=12 1", "-1");
+  EXPECT_NE(damaged.out.find("| truncate=12 | gates that fail | 1 | 1 | 100.00 % |"), std::string::npos) << damaged.out;
+  EXPECT_EQ(lines("study/verdicts.jsonl"), 3);
+  EXPECT_EQ(sit("warmth=1 1").code, 5);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "study/truncate=12")) ADD_FAILURE() << entry.path() << " is left, where none was to be kept";
 }
 
 }  // namespace

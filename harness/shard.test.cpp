@@ -71,6 +71,16 @@ TEST(Deal, WhatDoesNotRunTakesNoTimeAndWhatIsTooLargeHereMayRunElsewhere) {
   EXPECT_EQ(dealt(mixed, 1, 2), (std::vector<std::string>{"g0", "g2"}));
 }
 
+TEST(Deal, BytesTakeTimeToo) {
+  auto plan = plan_of({1, 1, 1});
+  for (Case& c : plan[1].cases) c.set_bytes = 10'000'000'000;  // 40 s on a CPU
+  EXPECT_EQ(dealt(plan, 1, 2), (std::vector<std::string>{"g1"}));
+  // On a GPU 0.2 s, and 10 000 steps take 0.8 s.
+  plan = plan_of({10'000, 1, 1});
+  for (Case& c : plan[1].cases) c.set_bytes = 10'000'000'000, c.device = "cuda";
+  EXPECT_EQ(dealt(plan, 1, 2), (std::vector<std::string>{"g0"}));
+}
+
 TEST(Deal, ThePlanIsKnownByItsCases) {
   auto plan = plan_of({1, 2});
   const Shard before = deal(plan, 1, 2);
@@ -243,6 +253,25 @@ TEST_F(Merge, RefusesWhatIsOfAnotherRun) {
   refused("merge s1.jsonl none.jsonl --out g.jsonl", "none.jsonl: no such file");
   refused("merge s1.jsonl", "prnn merge: ");
   refused("merge --out g.jsonl", "prnn merge: ");
+}
+
+TEST_F(Merge, TookTurnsWhereAllShardsDidInOneSessionOnOneSide) {
+  run_shards();
+  const auto merged_session = [&](const std::string& session, int side) {
+    for (const std::string i : {"1", "2", "3"}) {
+      auto all = lines_of("s" + i + ".jsonl");
+      Json head = Json::parse(all[0]);
+      head["interleaved_with"] = Json{{"session", i == "2" ? session : "s"}, {"side", i == "2" ? side : 0}, {"program", "p"}, {"commit", "c"}};
+      all[0] = head.dump();
+      put_lines("t" + i + ".jsonl", all);
+    }
+    fs::remove(folder_ / "g.jsonl");
+    EXPECT_EQ(prnn("merge t1.jsonl t2.jsonl t3.jsonl --out g.jsonl").code, 0);
+    return Json::parse(lines_of("g.jsonl")[0])["interleaved_with"];
+  };
+  EXPECT_EQ(merged_session("s", 0)["session"], "s");
+  EXPECT_TRUE(merged_session("t", 0).is_null());
+  EXPECT_TRUE(merged_session("s", 1).is_null());
 }
 
 TEST_F(Merge, KeepsTheExitCodeOfTheRows) {

@@ -110,7 +110,13 @@ TEST_F(TimerTest, ACaseStopsWhenItsWallClockIsSpent) {
   spent.spent_s = 2;
   EXPECT_EQ(time({spent}).cases[0].samples_s.size(), 1u);
   spent.spent_s = 4;
-  EXPECT_EQ(time({spent}).cases[0].samples_s.size(), 0u);
+  const Timing none = time({spent}).cases[0];
+  EXPECT_EQ(none.samples_s.size(), 0u);
+  EXPECT_FALSE(none.clock_mhz) << "nothing was timed at it";
+  options.paper = true, options.case_s = 0.5;
+  machine.timed_launches = 0;
+  EXPECT_TRUE(time({steady(0.04)}).cases[0].samples_s.empty());
+  EXPECT_EQ(machine.timed_launches, 13) << "of 20 warm-ups";
 }
 
 TEST_F(TimerTest, TheDeadlineOfTheSweepStopsAll) {
@@ -436,6 +442,32 @@ TEST_F(SetsTest, ReuseTheMemoryOfTheGroupBeforeWhereItFits) {
   EXPECT_EQ(machine.allocations, 5);
   machine.free = 100;
   EXPECT_THROW(arena.at_least(1000), OutOfMemory);
+}
+
+/// What the machine is asked for, a letter each: a(llocate), r(elease), e(vict), s(ynchronise).
+class AskedMachine : public ScriptedMachine {
+ public:
+  std::string asked;
+  void* allocate(std::int64_t bytes) override { return asked += 'a', ScriptedMachine::allocate(bytes); }
+  void release(void* data) noexcept override { asked += 'r', ScriptedMachine::release(data); }
+  void fill(void* to, unsigned char byte, std::int64_t bytes) override { asked += byte == 0 ? "e" : "", ScriptedMachine::fill(to, byte, bytes); }
+  void synchronise() override { asked += 's', ScriptedMachine::synchronise(); }
+};
+
+TEST(SetsAndTheirMachine, MemoryThatDoesNotFitIsGivenBackFirst) {
+  AskedMachine asked;
+  Arena of_asked(asked);
+  of_asked.at_least(4000), of_asked.at_least(5000);
+  EXPECT_EQ(asked.asked, "ara") << "both at once may not fit";
+}
+
+TEST(SetsAndTheirMachine, AnEvictionIsOverBeforeTheNextLaunch) {
+  AskedMachine asked;
+  Arena of_asked(asked), its_scratch(asked);
+  BufferSets buffers(of_asked, its_scratch, kSpecs, kMaxSets + 1, false);
+  asked.asked.clear();
+  buffers.next();
+  EXPECT_EQ(asked.asked, "aes");
 }
 
 TEST(StopReasons, HaveDistinctNames) {

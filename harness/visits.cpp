@@ -37,6 +37,17 @@ std::vector<double> log_medians(const CaseRecord& row) {
 
 }  // namespace
 
+VisitOrder::VisitOrder(std::size_t cases) : order_(cases) {
+  for (std::size_t i = 0; i < cases; ++i) order_[i].index = i;
+}
+
+const std::vector<VisitOrder::At>& VisitOrder::next(Random& random) {
+  random.shuffle(order_);
+  for (At& at : order_) at.swapped = is_second_ ? !at.swapped : random.below(2) == 1;
+  is_second_ = !is_second_;
+  return order_;
+}
+
 std::int64_t processes_of(const CaseRecord& row) { return !row.visits || row.visits->empty() ? 0 : row.visits->back().process + 1; }
 
 void equalise(CaseRecord& a, CaseRecord& b) {

@@ -1,12 +1,29 @@
 // visits.hpp: the rows of a case that several processes of two programs have visited in turns (run --against): what pairs, and what follows from the samples of all.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "harness/record.hpp"
+#include "harness/statistics.hpp"
 
 namespace prnn {
+
+/// Who is visited when, and by which program first: each visit goes over all cases in an order of its own, and who begins with a case at one visit comes second at the next (ABBA).
+class VisitOrder {
+ public:
+  struct At {
+    std::size_t index = 0;
+    bool swapped = false;  // the second program first
+  };
+  explicit VisitOrder(std::size_t cases);
+  const std::vector<At>& next(Random&);
+
+ private:
+  std::vector<At> order_;
+  bool is_second_ = false;
+};
 
 /// How many processes have visited a case; none where nobody took turns.
 std::int64_t processes_of(const CaseRecord&);

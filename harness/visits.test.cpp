@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <set>
+
 namespace prnn {
 namespace {
 
@@ -14,6 +18,34 @@ CaseRecord row(std::vector<Visit> visits, std::vector<double> samples_s) {
   r.time_s.emplace();
   r.time_s->method = "m";
   return r;
+}
+
+TEST(VisitOrder, IsDrawnAnewAndFairToBothPrograms) {
+  constexpr int kVisits = 40, kCases = 6;
+  Random random(7), same(7);
+  VisitOrder order(kCases), again(kCases);
+  std::set<std::vector<std::size_t>> orders;
+  std::vector<bool> before(kCases);
+  int swapped = 0;
+  for (int visit = 0; visit < kVisits; ++visit) {
+    std::vector<std::size_t> indices;
+    const auto& theirs = again.next(same);
+    const auto& ours = order.next(random);
+    ASSERT_EQ(ours.size(), static_cast<std::size_t>(kCases));
+    for (std::size_t k = 0; k < ours.size(); ++k) {
+      EXPECT_EQ(ours[k].index, theirs[k].index);
+      EXPECT_EQ(ours[k].swapped, theirs[k].swapped);
+      EXPECT_TRUE(visit % 2 == 0 || ours[k].swapped != before[ours[k].index]) << "who was first at a case is second at the next visit";
+      if (visit % 2 == 0) swapped += ours[k].swapped;
+      before[ours[k].index] = ours[k].swapped;
+      indices.push_back(ours[k].index);
+    }
+    orders.insert(indices);
+    std::sort(indices.begin(), indices.end());
+    EXPECT_EQ(indices, (std::vector<std::size_t>{0, 1, 2, 3, 4, 5}));
+  }
+  EXPECT_GT(orders.size(), 30u) << "of 720";
+  EXPECT_NEAR(swapped, kVisits / 2 * kCases / 2, 5 * std::sqrt(kVisits / 2 * kCases / 4.0)) << "drawn, not always the same";
 }
 
 TEST(Visits, CountProcesses) {

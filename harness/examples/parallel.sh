@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # parallel.sh: a suite in shards by GNU parallel, on hosts that share this folder or on the GPUs of this one, then merged.
 #
-#   harness/examples/parallel.sh SUITE SHARDS OUT [arguments of prnn run ...]      such as: suites/fig1.toml 4 fig1.jsonl --device cuda
+#   harness/examples/parallel.sh SUITE SHARDS OUT [arguments of prnn run ...]      such as: suites/paper/fig1.toml 4 fig1.jsonl --device cuda
 #
 # Environment: PARALLEL_FLAGS, such as "--jobs 4" [--jobs 1: two runs beside each other disturb each other's times] or "--sshloginfile hosts"; PRNN, the program [the wrapper prnn beside].
 # With "--jobs 4" each of four jobs at a time sees one GPU.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # slurm.sh: a suite as an array of Slurm jobs, a shard each, and a last job that merges their records and writes the page.
 #
-#   harness/examples/slurm.sh SUITE SHARDS OUT [arguments of prnn run ...]      such as: suites/fig1.toml 8 fig1.jsonl --device cuda
+#   harness/examples/slurm.sh SUITE SHARDS OUT [arguments of prnn run ...]      such as: suites/paper/fig1.toml 8 fig1.jsonl --device cuda
 #
 # Environment: SBATCH_FLAGS, such as "--gres=gpu:1 --time=30"; PRNN, the program [the wrapper prnn beside]. Prints the id of the last job.
 set -euo pipefail
