@@ -170,7 +170,8 @@ std::string read_header(const std::string& header) {
 
 /// Every CPU solver and what they stand on, as one unit: most of what a file costs are the headers that all share. Lanes need flags of their own.
 std::string solver_unit() {
-  std::string text = "#include \"kernels/ops/recurrence.cpp\"\n#include \"kernels/ops/chaotic.cpp\"\n#include \"kernels/registry.cpp\"\n";
+  std::string text =
+      "#include \"kernels/ops/recurrence.cpp\"\n#include \"kernels/ops/chaotic.cpp\"\n#include \"kernels/registry.cpp\"\n#include \"kernels/primitives/policy.cpp\"\n";
   for (const SourceFile& source : embedded_sources()) {
     if (source.path.starts_with("kernels/solvers/cpu/") && source.path.ends_with(".cpp") && source.path != kLanes) text += fmt::format("#include \"{}\"\n", source.path);
   }

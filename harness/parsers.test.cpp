@@ -269,7 +269,7 @@ Answer measured(std::string_view text) {
   const std::string written = text_of(table);
   require(text_of(parse_measured(written)) == written, "a table that is another once written:\n" + written);
   Problem problem;
-  problem.cell = table.lines.front().cell;
+  problem.cell = "gru_diag";  // a table may know cells that the program does not
   for (const char* device : {"cpu", "emulated"}) {
     double least_us = 0;
     for (const Prediction& prediction : ranked(table, problem, device, {})) {

@@ -54,8 +54,10 @@ void compile_step() {
   in.template operator()<float, float>();
   in.template operator()<double, double>();
   in.template operator()<Dual<double, Cell::kState>, double>();
-  in.template operator()<Probe<Cell::kState, Cell::kGates>, double>();
   in.template operator()<Bounded<float>, Bounded<float>>();
+  const double h[Cell::kState]{}, a[Cell::kWeights]{}, u[Cell::kInputs]{};
+  double f[Cell::kState], abs_jacobian[Cell::kState][Cell::kState], g[Cell::kState];
+  step_and_bound<Cell>(h, a, u, 0, 0, f, abs_jacobian, g);
 }
 
 }  // namespace prnn

@@ -78,14 +78,12 @@ std::int64_t special(const Problem& p) { return steps(p) * (p.gates == "approx" 
 /// Why no solver of a cell is compiled for a storage type; empty: some are.
 std::string not_compiled(const Problem& p) {
   std::string compiled;
-  bool found = false;
-  with_recurrence(p.cell, [&]<class Cell>() {
-    StoragesOf<Cell>::for_each([&]<class T>() {
-      compiled += (compiled.empty() ? "" : ", ") + std::string(to_string(storage_of<T>));
-      found = found || p.storage == storage_of<T>;
-    });
-  });
-  return found ? "" : p.cell + " is compiled for storage " + compiled + ", not for " + std::string(to_string(p.storage));
+  for (const Storage storage : kStorages) {
+    const bool some = std::any_of(solvers().begin(), solvers().end(), [&](const Solver& solver) { return solver.cell == p.cell && solver.storage == storage; });
+    if (some && storage == p.storage) return "";
+    if (some) compiled += (compiled.empty() ? "" : ", ") + std::string(to_string(storage));
+  }
+  return p.cell + " is compiled for storage " + compiled + ", not for " + std::string(to_string(p.storage));
 }
 
 std::string why_not(const Problem& p) {

@@ -272,7 +272,7 @@ TEST(APolicy, MayNeedAKernelThatIsNotCompiledWithTheProgram) {
     EXPECT_EQ(ahead("seq_fused", problem(4, 4096, 50), "prefetch", prefetch), prefetch == 16) << prefetch << ": tiles";
   }
   EXPECT_EQ(why_not("newton_fused", p, "steps_a_thread", 3),
-            "this policy needs a kernel that is not compiled with the program, prnn::cuda::newton_fused_kernel<prnn::GruDiag, float, 3, false>, and emulated has no compiler");
+            "this policy needs a kernel that is not compiled with the program, prnn::cuda::newton_fused_kernel<prnn::GruDiag, float, prnn::RecurrenceTensors<float>, 3>, and emulated has no compiler");
 }
 
 TEST(APolicy, IsRefusedWhereABlockCannotHaveTheSharedMemory) {
