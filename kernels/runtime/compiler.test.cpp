@@ -8,6 +8,7 @@
 
 #include "kernels/cells/all.hpp"
 #include "kernels/cells/approximated.hpp"
+#include "kernels/ops/recurrence.hpp"
 #include "kernels/primitives/register.hpp"
 #include "kernels/runtime/kernel_cache.hpp"
 #include "kernels/runtime/sources.hpp"
@@ -18,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char *kNewton = "kernels/solvers/cuda/newton_fused.cu", *kGru = "prnn::cuda::newton_fused_kernel<prnn::GruDiag, float, 3, false>";
+constexpr const char *kNewton = "kernels/solvers/cuda/newton_fused.cu", *kGru = "prnn::cuda::newton_fused_kernel<prnn::GruDiag, float, prnn::RecurrenceTensors<float>, 3>";
 constexpr int kSm = 90;
 
 std::string content(const fs::path& path) {
@@ -204,7 +205,7 @@ TEST_F(Nvrtc, CompilesAVariantOfEveryFamily) {
     all.push_back({{.file = std::string("kernels/") + file + ".cu", .expression = expression}, threads});
   };
   add("solvers/cuda/seq_stepwise", kernel_expression<ElmanDiag, double>("step_kernel"), 256);
-  add("solvers/cuda/seq_stepwise_backward", kernel_expression<ElmanDiag, F16>("adjoint_kernel"), 256);
+  add("solvers/cuda/seq_stepwise_backward", kernel_expression<ElmanDiag, float>("adjoint_kernel"), 256);
   add("solvers/cuda/seq_fused_backward", kernel_expression<GruDiag, Bf16>("seq_fused_backward_kernel"), 256);
   for (const char* kernel : {"guess_kernel", "assemble_kernel", "update_kernel", "store_kernel"})
     add("solvers/cuda/newton_unfused", kernel_expression<GruDiag, float>(kernel), 256);
@@ -235,7 +236,7 @@ TEST_F(Nvrtc, CompilesAVariantOfEveryFamily) {
 
 TEST_F(Nvrtc, SaysWhatSpills) {
   // Eight steps of a Newton iterate in the 64 registers that 1024 threads leave do not fit; two do.
-  const auto at = [](int steps) { return KernelSource{.file = kNewton, .expression = kernel_expression<GruDiag, float>("newton_fused_kernel", steps, false)}; };
+  const auto at = [](int steps) { return KernelSource{.file = kNewton, .expression = kernel_expression<GruDiag, float, RecurrenceTensors<float>>("newton_fused_kernel", steps)}; };
   const std::vector<CompiledKernel> compiled = compile_kernels({at(2), at(8)}, kSm);
   EXPECT_EQ(compiled[0].spill_bytes + compiled[0].stack_bytes, 0);
   EXPECT_GT(compiled[1].spill_bytes, 0);
@@ -255,7 +256,7 @@ TEST_F(Nvrtc, FindsOnDiskWhatIsMadeFromTheSame) {
   EXPECT_LT(warm.compile_s, cold.compile_s);
 
   KernelSource other = gru;
-  other.expression = "prnn::cuda::newton_fused_kernel<prnn::GruDiag, float, 5, false>";
+  other.expression = "prnn::cuda::newton_fused_kernel<prnn::GruDiag, float, prnn::RecurrenceTensors<float>, 5>";
   const auto is_new = [&](const KernelSource& kernel, int sm) {
     const std::size_t before = cache.files().size();
     const CompiledKernel compiled = compile(kernel, sm);
@@ -269,11 +270,12 @@ TEST_F(Nvrtc, FindsOnDiskWhatIsMadeFromTheSame) {
   mine.header = "my_cell.hpp";
   mine.header_content = "// nothing\n";
   EXPECT_TRUE(is_new(mine, kSm));
-  mine.header_content = "// something\n";
-  EXPECT_TRUE(is_new(mine, kSm)) << "a header that says something else";
+  KernelSource changed = mine;
+  changed.header_content = "// something\n";
+  EXPECT_TRUE(is_new(changed, kSm)) << "a header that says something else";
 
   put(cache.folder() / cache.files()[0].filename(), "damaged");
-  EXPECT_FALSE(compile(gru).cached && compile(other).cached && compile(gru, 80).cached && compile(mine).cached) << "one of them was damaged";
+  EXPECT_FALSE(compile(gru).cached && compile(other).cached && compile(gru, 80).cached && compile(mine).cached && compile(changed).cached) << "one of them was damaged";
   KernelSource wrong = gru;
   wrong.expression = "prnn::cuda::no_kernel<float>";
   const std::size_t before = cache.files().size();
@@ -301,7 +303,7 @@ TEST_F(Nvrtc, CompilesACellThatTheProgramWasNotBuiltWith) {
   const auto add = [&](const char* file, const std::string& expression) {
     kernels.push_back({.file = std::string("kernels/solvers/cuda/") + file + ".cu", .expression = expression, .header = "/home/me/leaky.hpp", .header_content = kCell});
   };
-  add("newton_fused", "prnn::cuda::newton_fused_kernel<prnn::Leaky, float, 2, false>");
+  add("newton_fused", "prnn::cuda::newton_fused_kernel<prnn::Leaky, float, prnn::RecurrenceTensors<float>, 2>");
   add("shooting", "prnn::cuda::shooting_kernel<prnn::Leaky, double, 1, true, 8>");
   add("reduction", "prnn::cuda::reduction_kernel<prnn::Leaky, float, false>");
   for (const CompiledKernel& compiled : compile_kernels(kernels, kSm)) {
@@ -311,7 +313,10 @@ TEST_F(Nvrtc, CompilesACellThatTheProgramWasNotBuiltWith) {
 }
 
 TEST_F(Nvrtc, NamesFileAndLineOfAUsersMistake) {
-  KernelSource kernel{.file = kNewton, .expression = "prnn::cuda::newton_fused_kernel<prnn::Leaky, float, 2, false>", .header = "/home/me/leaky.hpp", .header_content = kCell};
+  KernelSource kernel{.file = kNewton,
+                      .expression = "prnn::cuda::newton_fused_kernel<prnn::Leaky, float, prnn::RecurrenceTensors<float>, 2>",
+                      .header = "/home/me/leaky.hpp",
+                      .header_content = kCell};
   kernel.header_content.replace(kernel.header_content.find("tanh_gate"), 9, "tanh_gat");
   EXPECT_NE(compile(kernel).error.find("leaky.hpp(10): error: identifier \"tanh_gat\" is undefined"), std::string::npos) << compile(kernel).error;
   kernel.header_content = "#include \"other.hpp\"\n";
