@@ -301,7 +301,7 @@ struct Leaky {  // h' = tanh(a h + u)
 TEST_F(Nvrtc, CompilesACellThatTheProgramWasNotBuiltWith) {
   std::vector<KernelSource> kernels;
   const auto add = [&](const char* file, const std::string& expression) {
-    kernels.push_back({.file = std::string("kernels/solvers/cuda/") + file + ".cu", .expression = expression, .header = "/home/me/leaky.hpp", .header_content = kCell});
+    kernels.push_back({.file = std::string("kernels/solvers/cuda/") + file + ".cu", .expression = expression, .header = "cells/leaky.hpp", .header_content = kCell});
   };
   add("newton_fused", "prnn::cuda::newton_fused_kernel<prnn::Leaky, float, prnn::RecurrenceTensors<float>, 2>");
   add("shooting", "prnn::cuda::shooting_kernel<prnn::Leaky, double, 1, true, 8>");
@@ -315,7 +315,7 @@ TEST_F(Nvrtc, CompilesACellThatTheProgramWasNotBuiltWith) {
 TEST_F(Nvrtc, NamesFileAndLineOfAUsersMistake) {
   KernelSource kernel{.file = kNewton,
                       .expression = "prnn::cuda::newton_fused_kernel<prnn::Leaky, float, prnn::RecurrenceTensors<float>, 2>",
-                      .header = "/home/me/leaky.hpp",
+                      .header = "cells/leaky.hpp",
                       .header_content = kCell};
   kernel.header_content.replace(kernel.header_content.find("tanh_gate"), 9, "tanh_gat");
   EXPECT_NE(compile(kernel).error.find("leaky.hpp(10): error: identifier \"tanh_gat\" is undefined"), std::string::npos) << compile(kernel).error;
